@@ -48,7 +48,7 @@ DATASETS = {  # images: training images in all; held_out: the last of them, for 
 }
 PROFILES = {  # epsilon in 1/255; for each step, clean and with an attack (_at): epochs, learning rate
     "quick": dict(data="digits", arch="resnet8", epsilon=32, batch_size=64, pretrain=(12, 0.2), pretrain_at=(12, 0.2),
-                  finetune=(12, 0.2), finetune_at=(12, 0.2), scratch=(12, 0.2), scratch_at=(12, 0.2),
+                  finetune=(20, 0.2), finetune_at=(20, 0.2), scratch=(20, 0.2), scratch_at=(20, 0.2),
                   eval_images=500, eval_restarts=2, aa_images=100, curve_images=500),
     "cpu": dict(data="cifar10", arch="resnet20", epsilon=8, batch_size=128, pretrain=(8, 0.1), pretrain_at=(3, 0.1),
                 finetune=(3, 0.2), finetune_at=(3, 0.2), scratch=(6, 0.2), scratch_at=(3, 0.2),
@@ -91,7 +91,7 @@ def experiment(step, *, profile="quick", data_dir=None, arch=None, trainable=Non
     """
     defaults = PROFILES[_choice("profile", profile, "quick", PROFILES)]
     data = DATASETS[defaults["data"]]
-    epsilon = _number("epsilon (in 1/255)", epsilon, 0 if step == "pretrain" else defaults["epsilon"], 0, 255, whole=False)
+    epsilon = _number("epsilon (in 1/255)", epsilon, defaults["epsilon"], 0, 255, whole=False)
     eps = _number("eval_epsilon (in 1/255)", eval_epsilon, epsilon or defaults["epsilon"], 0, 255, whole=False, above=True)
     epochs_default, lr_default = defaults[step + ("_at" if epsilon else "")]
     images = _number("train_images", train_images, data["images"] - data["held_out"], 1, data["images"] - data["held_out"])
@@ -122,7 +122,7 @@ def experiment(step, *, profile="quick", data_dir=None, arch=None, trainable=Non
         evaluations[f"autoattack_eps{eps:g}_n{n_aa}"] = dict(kind="autoattack", epsilon=eps, images=n_aa)
     parent = None
     if step == "finetune":
-        _number("pretrain_epsilon (in 1/255)", pretrain_epsilon, 0, 0, 255, whole=False)
+        _number("pretrain_epsilon (in 1/255)", pretrain_epsilon, defaults["epsilon"], 0, 255, whole=False)
         _number("pretrain_epochs", pretrain_epochs, 1, 1)
         parent = experiment("pretrain", profile=profile, data_dir=data_dir, arch=arch, seed=seed, epochs=pretrain_epochs,
                             epsilon=pretrain_epsilon, eval_epsilon=eps, eval_steps=eval_steps, eval_images=eval_images,
@@ -645,6 +645,18 @@ def results_table(records):
     columns = ["trained", "train ε", "epochs", "lr", "seed", "eval ε", "clean (%)", "clean n", "PGD (%)", "PGD n",
                "AutoAttack (%)", "AutoAttack n", "top class, attacked (%)"]
     return pd.DataFrame.from_dict(table, orient="index", columns=columns).fillna("–").rename_axis("model")
+
+
+def summary(record):
+    """What a record's rates say, as one Markdown sentence."""
+    clean, attacked, aa = (proportion(outcomes(record, *key)) for key in (("pgd", "clean"), ("pgd",), ("autoattack",)))
+    text = f"Clean accuracy {percent(clean)} %, PGD {percent(attacked)} %, AutoAttack {percent(aa)} %."
+    robust = aa or attacked
+    if robust:
+        place = "above" if robust["low"] > NON_TRIVIAL else "below" if robust["high"] < NON_TRIVIAL else "across"
+        meaning = dict(above="non-trivial robustness", below="no meaningful robustness", across="undecided at this n")
+        text += f" The interval of {'AutoAttack' if aa else 'PGD'} (n = {robust['n']:,}) lies {place} the 15 % bar: **{meaning[place]}**."
+    return text
 
 
 def save(result, exp, name):

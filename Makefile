@@ -1,0 +1,44 @@
+PROFILE ?= quick
+PYTHON  ?= python3
+BIN     := .venv/bin
+OUT      = out/$(PROFILE)
+# --log-output: what a notebook prints, its progress and ETA among it, goes to the terminal too
+RUN      = $(BIN)/papermill --log-output -p profile $(PROFILE)
+
+.PHONY: help report render test clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*  ## /\1: /p' Makefile
+
+report: .venv/installed  ## run the notebooks at PROFILE (quick, cpu or paper) into out/PROFILE
+	@mkdir -p $(OUT)
+	$(RUN) notebooks/01_pretrain.ipynb $(OUT)/01_pretrain_standard.ipynb -p epsilon 0
+	$(RUN) notebooks/01_pretrain.ipynb $(OUT)/01_pretrain_at.ipynb -p epsilon None
+	$(RUN) notebooks/02_bn_finetune.ipynb $(OUT)/02_bn_finetune.ipynb
+	$(RUN) notebooks/03_bn_scratch.ipynb $(OUT)/03_bn_scratch_clean.ipynb -p epsilon 0
+	$(RUN) notebooks/03_bn_scratch.ipynb $(OUT)/03_bn_scratch_at.ipynb
+	$(RUN) notebooks/04_robustness.ipynb $(OUT)/04_robustness.ipynb
+	@echo; echo "Executed notebooks:"; ls $(OUT)/*.ipynb
+	@echo; echo "Figures and tables:"; ls $(OUT)/figures/*
+	@echo; $(BIN)/python -c "import pandas as pd; print(pd.read_csv('$(OUT)/figures/04_main_table.csv', index_col=0).T.to_string())"
+
+render: report  ## renew the committed records, figures and notebooks from a report at PROFILE
+	mkdir -p records figures && cp -r $(OUT)/records/* records/
+	$(RUN) notebooks/01_pretrain.ipynb notebooks/01_pretrain.ipynb -p epsilon 0
+	$(RUN) notebooks/02_bn_finetune.ipynb notebooks/02_bn_finetune.ipynb
+	$(RUN) notebooks/03_bn_scratch.ipynb notebooks/03_bn_scratch.ipynb
+	$(RUN) notebooks/04_robustness.ipynb notebooks/04_robustness.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --inplace --ClearMetadataPreprocessor.enabled=True \
+	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=tags notebooks/*.ipynb  # papermill's dates and durations
+	cp $(OUT)/figures/* figures/
+
+test: .venv/installed  ## unit tests, the quick report through papermill, nbval over the committed notebooks
+	$(BIN)/python -m pytest tests
+
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -r requirements.txt
+	touch $@
+
+clean:  ## remove what runs have made (out/); the environment and what is committed stay
+	rm -rf out
