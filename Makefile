@@ -2,8 +2,8 @@ PROFILE ?= quick
 PYTHON  ?= python3
 BIN     := .venv/bin
 OUT      = out/$(PROFILE)
-# --log-output: what a notebook prints, its progress and ETA among it, goes to the terminal too
-RUN      = $(BIN)/papermill --log-output -p profile $(PROFILE)
+# a notebook's stderr, its progress and ETA, goes to the terminal as it comes
+RUN      = $(BIN)/papermill --stdout-file /dev/stdout --stderr-file /dev/stderr -p profile $(PROFILE)
 
 .PHONY: help report render test clean
 

@@ -1,20 +1,18 @@
 """Adversarial training of batch normalisation (BN): everything that the bnat notebooks call.
 
-Reproduces Walter, Stutz, Schiele, "On Fragile Features and Batch Normalization in Adversarial Training"
-(arXiv 2204.12393, 2022). In reading order: settings, data, networks, attack, evaluation, training, records,
-tables and figures. Images are uint8 in storage and float in [0, 1] for every network; the per-channel
-normalisation is the network's first layer, so an L-inf radius is always in pixel units. Notebooks give
-`epsilon` in 1/255, functions take `eps` in [0, 1].
+Reproduces Walter, Stutz, Schiele, "On Fragile Features and Batch Normalization in Adversarial Training" (arXiv 2204.12393).
+Images are uint8 in storage and float in [0, 1] for every network; the per-channel normalisation is the network's first
+layer, so an L-inf radius is in pixel units: notebooks give `epsilon` in 1/255, functions take `eps` in [0, 1].
 """
 
 import copy
 import hashlib
 import json
 import os
-import platform
 import sys
 import time
-from collections import OrderedDict
+import zipfile
+from collections import OrderedDict, namedtuple
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,7 +26,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
-from torchvision.models.resnet import BasicBlock
+from torchvision.models.resnet import BasicBlock, conv1x1, conv3x3
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent
@@ -36,26 +34,25 @@ GENERATION = 1  # raise it when a change to this file changes the numbers of a r
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 # ---------------------------------------------------------------------------------------- settings
-TRAINABLE = ("all", "bn", "bn+head", "head", "bn_stats")
+TRAINABLE = {"all": nn.Module, "bn": nn.BatchNorm2d, "bn+head": (nn.BatchNorm2d, nn.Linear), "head": nn.Linear, "bn_stats": ()}
 ARCHS = {  # stage widths, residual blocks a stage; resnet8 is for the 8x8 digits
     "resnet8": ((4, 8, 16), 1), "resnet20": ((16, 32, 64), 3), "resnet56": ((16, 32, 64), 9),
     "resnet18": ((64, 128, 256, 512), 2),
 }
 DATASETS = {  # images: training images in all; held_out: the last of them, for every choice; pad, flip: augmentation
-    "digits": dict(channels=1, mean=(0.305,), std=(0.376,), images=1297, held_out=200, test=500, pad=1, flip=False),
-    "cifar10": dict(channels=3, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616), images=50000,
-                    held_out=1000, test=10000, pad=4, flip=True),
+    "digits": dict(mean=(0.305,), std=(0.376,), images=1297, held_out=200, test=500, pad=1, flip=False),
+    "cifar10": dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616), images=50000, held_out=1000, test=10000, pad=4, flip=True),
 }
-PROFILES = {  # epsilon in 1/255; for each step, clean and with an attack (_at): epochs, learning rate
+PROFILES = {  # epsilon in 1/255; epochs and learning rate of each kind of run, clean or with an attack (_at)
     "quick": dict(data="digits", arch="resnet8", epsilon=32, batch_size=64, pretrain=(12, 0.2), pretrain_at=(12, 0.2),
-                  finetune=(20, 0.2), finetune_at=(20, 0.2), scratch=(20, 0.2), scratch_at=(20, 0.2),
-                  eval_images=500, eval_restarts=2, aa_images=100, curve_images=500),
+                  bn=(20, 0.2), bn_at=(20, 0.2), eval_images=500, eval_restarts=2, aa_images=200, curve_images=500),
     "cpu": dict(data="cifar10", arch="resnet20", epsilon=8, batch_size=128, pretrain=(8, 0.1), pretrain_at=(3, 0.1),
-                finetune=(3, 0.2), finetune_at=(3, 0.2), scratch=(6, 0.2), scratch_at=(3, 0.2),
-                eval_images=10000, eval_restarts=1, aa_images=500, curve_images=500),
+                bn=(6, 0.2), bn_at=(3, 0.2), eval_images=10000, eval_restarts=1, aa_images=500, curve_images=500),
     "paper": dict(data="cifar10", arch="resnet18", epsilon=8, batch_size=128, pretrain=(30, 0.2), pretrain_at=(30, 0.2),
-                  finetune=(30, 0.2), finetune_at=(30, 0.2), scratch=(30, 0.2), scratch_at=(30, 0.2),
-                  eval_images=10000, eval_restarts=10, aa_images=1000, curve_images=1000),
+                  bn=(30, 0.2), bn_at=(30, 0.2), eval_images=10000, eval_restarts=10, aa_images=1000, curve_images=1000),
+}
+SCHEDULES = {  # learning rate, as a share of lr, over the share of updates done: linear between these points
+    "cycle": ((0, 0.4, 1), (0, 1, 0)), "steps": ((0, .4, .4, .6, .6, .8, .8), (1, 1, .1, .1, .01, .01, .001)),
 }
 
 
@@ -63,7 +60,7 @@ def _number(name, value, default, low, high=None, whole=True, above=False):
     """The number `value`, or `default` where it is None; ValueError unless it is finite and in range."""
     value = default if value is None else value
     if (not isinstance(value, (int, float)) or isinstance(value, bool) or not np.isfinite(value) or value < low
-            or (whole and value != int(value)) or (above and value == low) or (high is not None and value > high)):
+            or (whole and value % 1) or (above and value == low) or (high is not None and value > high)):
         span = f"{'above' if above else 'from'} {low} {'up' if high is None else f'to {high}'}"
         raise ValueError(f"{name} must be a {'whole ' * whole}number {span}, got {value!r}")
     return int(value) if whole else float(value)
@@ -82,23 +79,21 @@ def experiment(step, *, profile="quick", data_dir=None, arch=None, trainable=Non
                eval_restarts=None, eval_images=None, aa_images=None):
     """Check the parameters of one experiment and fill in the profile's defaults; does no work.
 
-    step: "pretrain" (all weights from random initialisation), "finetune" (from a pretrain run) or "scratch" (a part
-    of the weights from random initialisation). Every other argument is the notebook parameter of that name and
-    explained there; None takes the default. Returns a dict: `run`, all that decides the weights; `name`, readable
-    and ending in the hash of `run`; `parent`, the experiment whose weights it starts from, or None; `evaluations`,
-    {file name: settings}; `out`, the folder that is written. Raises ValueError: one sentence with the parameter's
-    name, what is allowed and what it got.
+    step: "pretrain" or "scratch" (from random initialisation: all weights, a part) or "finetune" (from a pretrain run);
+    the rest are notebook parameters, explained there; None takes the default. Returns a dict: `run`, all that decides
+    the weights; `name`, ending in the hash of `run`; `parent`, the experiment whose weights it starts from, or None;
+    `evaluations`, {file name: settings}; `out`, the folder to write. ValueError: what is allowed, and what it got.
     """
     defaults = PROFILES[_choice("profile", profile, "quick", PROFILES)]
     data = DATASETS[defaults["data"]]
     epsilon = _number("epsilon (in 1/255)", epsilon, defaults["epsilon"], 0, 255, whole=False)
     eps = _number("eval_epsilon (in 1/255)", eval_epsilon, epsilon or defaults["epsilon"], 0, 255, whole=False, above=True)
-    epochs_default, lr_default = defaults[step + ("_at" if epsilon else "")]
+    epochs_default, lr_default = defaults[("pretrain" if step == "pretrain" else "bn") + "_at" * (epsilon > 0)]
     images = _number("train_images", train_images, data["images"] - data["held_out"], 1, data["images"] - data["held_out"])
     run = dict(
-        generation=GENERATION, step=step, data=defaults["data"], arch=_choice("arch", arch, defaults["arch"], ARCHS),
-        trainable=_choice("trainable", trainable, "all" if step == "pretrain" else "bn", TRAINABLE),
-        parent=None, epsilon=epsilon, seed=_number("seed", seed, 0, 0, 2**31 - 1), train_images=images,
+        generation=GENERATION, step=step, data=defaults["data"], arch=_choice("arch", arch, defaults["arch"], ARCHS), parent=None,
+        trainable=_choice("trainable", trainable, "all" if step == "pretrain" else "bn", TRAINABLE), epsilon=epsilon,
+        seed=_number("seed", seed, 0, 0, 2**31 - 1), train_images=images,
         epochs=_number("epochs", epochs, epochs_default, 1), lr=_number("lr", lr, lr_default, 0, whole=False, above=True),
         batch_size=_number("batch_size", batch_size, defaults["batch_size"], 2, images),
         weight_decay=_number("weight_decay", weight_decay, 5e-4, 0, 1, whole=False),
@@ -107,12 +102,10 @@ def experiment(step, *, profile="quick", data_dir=None, arch=None, trainable=Non
         attack_step_size=_number("attack_step_size (in 1/255)", attack_step_size, epsilon / 4 or 1, 0, 255, whole=False, above=True))
     if not epsilon:  # without an attack its settings decide nothing
         run.update(attack_steps=0, attack_step_size=0.0)
-    steps = _number("eval_steps", eval_steps, 20, 1)
-    restarts = _number("eval_restarts", eval_restarts, defaults["eval_restarts"], 1)
+    steps, restarts = _number("eval_steps", eval_steps, 20, 1), _number("eval_restarts", eval_restarts, defaults["eval_restarts"], 1)
     n = _number("eval_images", eval_images, defaults["eval_images"], 0, data["test"])
     n_aa = _number("aa_images", aa_images, defaults["aa_images"], 0, data["test"])
-    n_curve = min(n, defaults["curve_images"])
-    evaluations = {}
+    evaluations, n_curve, parent = {}, min(n, defaults["curve_images"]), None
     if n:
         evaluations[f"pgd_eps{eps:g}_steps{steps}x{restarts}_n{n}"] = dict(
             kind="pgd", epsilon=eps, steps=steps, restarts=restarts, images=n)
@@ -120,7 +113,6 @@ def experiment(step, *, profile="quick", data_dir=None, arch=None, trainable=Non
             kind="curve", epsilons=[eps * f for f in (0, .125, .25, .5, .75, 1, 1.5, 2, 4)], steps=steps, images=n_curve)
     if n_aa:
         evaluations[f"autoattack_eps{eps:g}_n{n_aa}"] = dict(kind="autoattack", epsilon=eps, images=n_aa)
-    parent = None
     if step == "finetune":
         _number("pretrain_epsilon (in 1/255)", pretrain_epsilon, defaults["epsilon"], 0, 255, whole=False)
         _number("pretrain_epochs", pretrain_epochs, 1, 1)
@@ -130,33 +122,29 @@ def experiment(step, *, profile="quick", data_dir=None, arch=None, trainable=Non
         run["parent"] = parent["name"]
     digest = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:10]
     return dict(run=run, parent=parent, evaluations=evaluations, data_dir=data_dir, out=ROOT / "out" / (profile or "quick"),
-                held_out_epsilon=epsilon or defaults["epsilon"],
-                name=f"{step}_{run['arch']}_{run['trainable']}_eps{epsilon:g}_seed{run['seed']}_{digest}")
+                held_out_epsilon=epsilon or defaults["epsilon"], name=f"{step}_{run['arch']}_{run['trainable']}_eps{epsilon:g}_seed{run['seed']}_{digest}")
 
 
 # -------------------------------------------------------------------------------------------- data
 def load_data(name, data_dir=None):
     """The dataset as tensors on the device: {"train", "held_out", "test": (uint8 [N, C, H, W], int64 [N])}.
 
-    "digits" is scikit-learn's, its last 500 images the test set; "cifar10" is looked for in `data_dir`, else
-    $BNAT_DATA, else ./data, and downloaded there by torchvision where it is missing. ValueError if it cannot be had.
+    "digits": scikit-learn's, the last 500 for testing. "cifar10": from `data_dir`, else $BNAT_DATA, else ./data, where
+    torchvision downloads it if it is missing. ValueError if it cannot be had.
     """
     if name == "digits":
         from sklearn.datasets import load_digits
         digits, n = load_digits(), DATASETS[name]["images"]
-        images = torch.from_numpy(np.rint(digits.images * 255 / 16).astype(np.uint8))[:, None]
-        labels = torch.from_numpy(digits.target).long()
-        train, test = (images[:n], labels[:n]), (images[n:], labels[n:])
+        both = torch.from_numpy(np.rint(digits.images * 255 / 16).astype(np.uint8))[:, None], torch.from_numpy(digits.target).long()
+        train, test = [t[:n] for t in both], [t[n:] for t in both]
     else:
         root = Path(data_dir or os.environ.get("BNAT_DATA") or ROOT / "data")
         files = {root / CIFAR10.base_folder / file: md5 for file, md5 in CIFAR10.train_list + CIFAR10.test_list}
-        for path, md5 in files.items():
-            if path.exists() and not check_integrity(str(path), md5):
-                raise ValueError(f"data_dir holds a truncated or altered file: the MD5 of {path} must be {md5}; delete it and run again")
+        if broken := [str(path) for path, md5 in files.items() if path.exists() and not check_integrity(str(path), md5)]:
+            raise ValueError(f"data_dir must hold the official files, got a truncated or altered {broken[0]}: delete it and run again")
         try:
-            CIFAR10(root, download=not all(path.exists() for path in files))
-            train, test = [(torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(s.targets))
-                           for s in (CIFAR10(root, train=True), CIFAR10(root, train=False))]
+            sets = CIFAR10(root, download=not all(path.exists() for path in files)), CIFAR10(root, train=False)
+            train, test = [(torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(s.targets)) for s in sets]
         except (OSError, RuntimeError) as error:
             raise ValueError(f"data_dir (or BNAT_DATA) must be a folder that holds {CIFAR10.base_folder}, got {str(root)!r}, "
                              f"and the download failed ({type(error).__name__})") from None
@@ -172,8 +160,7 @@ def to_float(images):
 
 def augment(images, pad, flip):
     """Random crops of the images zero-padded by `pad`, and (if `flip`) random horizontal flips; uint8 [N, C, H, W]."""
-    n, c, h, w = images.shape
-    device = images.device
+    (n, c, h, w), device = images.shape, images.device
     top, left = torch.randint(2 * pad + 1, (2, n, 1), device=device)
     rows, cols = top + torch.arange(h, device=device), left + torch.arange(w, device=device)
     if flip:
@@ -198,25 +185,18 @@ class Normalize(nn.Module):
 
 
 def resnet(arch, data="cifar10", classes=10):
-    """A ResNet for small images, with the normalisation of dataset `data` inside: [N, C, H, W] in [0, 1] to logits.
+    """A ResNet for small images with the normalisation of `data` inside: float [N, C, H, W] in [0, 1] to logits [N, classes].
 
     arch: a key of ARCHS. ResNet-20/56 as in He et al. 2016, section 4.2, but with projection shortcuts; ResNet-18 with
     the 3x3 stem that is usual on CIFAR. Blocks and initialisation are torchvision's.
     """
-    widths, blocks = ARCHS[arch]
-    info = DATASETS[data]
-
-    def conv(inputs, outputs, kernel, stride=1):
-        return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
-
-    layers = [("normalize", Normalize(info["mean"], info["std"])), ("conv1", conv(info["channels"], widths[0], 3)),
-              ("bn1", nn.BatchNorm2d(widths[0])), ("relu", nn.ReLU(inplace=True))]
-    inputs = widths[0]
+    (widths, blocks), info, inputs = ARCHS[arch], DATASETS[data], ARCHS[arch][0][0]
+    layers = [("normalize", Normalize(info["mean"], info["std"])), ("conv1", conv3x3(len(info["mean"]), inputs)),
+              ("bn1", nn.BatchNorm2d(inputs)), ("relu", nn.ReLU(inplace=True))]
     for stage, width in enumerate(widths):
         for block in range(blocks):
             stride = 2 if stage and not block else 1
-            shortcut = None if stride == 1 and inputs == width else nn.Sequential(
-                conv(inputs, width, 1, stride), nn.BatchNorm2d(width))
+            shortcut = nn.Sequential(conv1x1(inputs, width, stride), nn.BatchNorm2d(width)) if stride == 2 else None
             layers.append((f"layer{stage + 1}_{block}", BasicBlock(inputs, width, stride, shortcut)))
             inputs = width
     layers += [("pool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten()), ("fc", nn.Linear(inputs, classes))]
@@ -232,10 +212,9 @@ def set_trainable(model, part):
 
     part: "all"; "bn", every γ and β; "head", the linear layer; "bn+head"; "bn_stats", none: running statistics only.
     """
-    learns = dict(all=nn.Module, bn=nn.BatchNorm2d, head=nn.Linear, bn_stats=()) | {"bn+head": (nn.BatchNorm2d, nn.Linear)}
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(isinstance(module, learns[_choice("trainable", part, None, TRAINABLE)]))
+            parameter.requires_grad_(isinstance(module, TRAINABLE[_choice("trainable", part, None, TRAINABLE)]))
     return [p for p in model.parameters() if p.requires_grad]
 
 
@@ -261,13 +240,12 @@ def fold_bn(model, dtype=torch.float32):
 
 def fast_dtype():
     """bfloat16 where the device computes in it natively (CUDA from Ampere, AVX512-BF16, AMX), else float32."""
-    if DEVICE.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability() >= (8, 0) else torch.float32
     has = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older torch: float32 then
-    return torch.bfloat16 if has.get("avx512_bf16") or has.get("amx_bf16") else torch.float32
+    native = torch.cuda.get_device_capability() >= (8, 0) if DEVICE.type == "cuda" else has.get("avx512_bf16") or has.get("amx_bf16")
+    return torch.bfloat16 if native else torch.float32
 
 
-# ------------------------------------------------------------------------------------------ attack
+# --------------------------------------------------------------------------- attack and evaluation
 @contextmanager
 def _eval_mode(model):
     modes = [(module, module.training) for module in model.modules()]
@@ -282,10 +260,10 @@ def _eval_mode(model):
 def pgd(model, x, y, *, eps, step_size, steps, restarts=1, random_start=True):
     """L-inf projected gradient descent on the cross-entropy (Madry et al. 2018), untargeted, model in eval mode.
 
-    x: float [N, C, H, W] in [0, 1]; y: int64 [N]; eps, step_size: pixel units, in [0, 1]; model: images to logits.
-    random_start: uniform in the ε-ball. Each further restart attacks the images that are still classified correctly.
-    Returns adversarial images, at least float32, within eps of x and in [0, 1]; the model's mode, parameters, buffers
-    and gradients stay as they were. ValueError for a negative eps, step_size or steps, or restarts below 1.
+    x: float [N, C, H, W] in [0, 1]; y: int64 [N]; eps, step_size: pixel units; random_start: uniform in the ε-ball.
+    Each further restart attacks the images still classified correctly. Returns adversarial images, at least float32,
+    within eps of x and in [0, 1]; the model's mode, parameters, buffers and gradients stay as they were. ValueError
+    for a negative eps, step_size or steps, or restarts below 1.
     """
     if min(eps, step_size, steps) < 0 or restarts < 1:
         raise ValueError(f"pgd needs eps, step_size, steps >= 0 and restarts >= 1, got {eps}, {step_size}, {steps}, {restarts}")
@@ -310,7 +288,6 @@ def pgd(model, x, y, *, eps, step_size, steps, restarts=1, random_start=True):
     return best
 
 
-# -------------------------------------------------------------------------------------- evaluation
 @torch.no_grad()
 def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_size=500, progress=None):
     """Clean and PGD accuracy on images x (uint8, or float in [0, 1]; [N, C, H, W]) with labels y.
@@ -320,17 +297,15 @@ def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_si
     mode. Returns dict(clean, robust: bool [N]; clean_predictions, adversarial_predictions: int64 [N]), on the CPU.
     """
     attacked = fold_bn(model, fast_dtype()) if hasattr(model, "normalize") else model
-    clean, adversarial = [], []
+    clean, adversarial, bar = [], [], dict(desc=progress, disable=progress is None, delay=3, mininterval=2)
     with _eval_mode(model):
-        for start in tqdm(range(0, len(y), batch_size), desc=progress, disable=progress is None, delay=3, mininterval=2):
+        for start in tqdm(range(0, len(y), batch_size), **bar):
             images, labels = to_float(x[start:start + batch_size]), y[start:start + batch_size]
             clean.append(model(images).argmax(1))
             adversarial.append(clean[-1].clone())
             for _ in range(restarts if eps else 0):
-                alive = (adversarial[-1] == labels).nonzero().squeeze(1)
-                if len(alive):
-                    adv = pgd(attacked, images[alive], labels[alive], eps=eps, steps=steps,
-                              step_size=eps / 4 if step_size is None else step_size)
+                if len(alive := (adversarial[-1] == labels).nonzero().squeeze(1)):
+                    adv = pgd(attacked, images[alive], labels[alive], eps=eps, steps=steps, step_size=step_size or eps / 4)
                     adversarial[-1][alive] = model(adv).argmax(1)
     clean, adversarial, y = torch.cat(clean).cpu(), torch.cat(adversarial).cpu(), y.cpu()
     return dict(clean=clean == y, robust=adversarial == y, clean_predictions=clean, adversarial_predictions=adversarial)
@@ -355,23 +330,16 @@ def autoattack(model, x, y, *, eps, batch_size=250, seed=0):
 
 
 # ---------------------------------------------------------------------------------------- training
-def learning_rate(run, fraction):
-    """The learning rate after `fraction` of the training; schedules: README, "Protocol"."""
-    if run["schedule"] == "cycle":
-        return float(np.interp(fraction, [0, 0.4, 1], [0, run["lr"], 0]))
-    return run["lr"] * 0.1 ** sum(fraction >= at for at in (0.4, 0.6, 0.8))
-
-
 def train_step(model, optimizer, x, y, run):
     """One update on a batch, on PGD examples where run["epsilon"] is not 0; returns (loss, number correct), unsynchronised.
 
-    x: float [N, C, H, W] in [0, 1]; y: int64 [N]. The attack sees the network in eval mode with BN folded; running
-    statistics see the images of the update only. optimizer None: nothing but those statistics changes.
+    The attack sees the network in eval mode with BN folded; running statistics see the images of the update only.
+    x: float [N, C, H, W] in [0, 1]; y: int64 [N]; optimizer: None changes nothing but those statistics.
     """
     dtype = fast_dtype()
     if run["epsilon"]:
-        x = pgd(fold_bn(model, dtype), x, y, eps=run["epsilon"] / 255, step_size=run["attack_step_size"] / 255,
-                steps=run["attack_steps"])
+        step_size = run["attack_step_size"] / 255
+        x = pgd(fold_bn(model, dtype), x, y, eps=run["epsilon"] / 255, step_size=step_size, steps=run["attack_steps"])
     model.train(run["trainable"] != "head")  # the head alone: BN stays as it is, statistics included
     with torch.set_grad_enabled(optimizer is not None):
         with torch.autocast(DEVICE.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -387,25 +355,22 @@ def train_step(model, optimizer, x, y, run):
 def train(exp, data):
     """Train the network of an `experiment` on what `load_data` returned, or take up its checkpoint.
 
-    A checkpoint is written after every epoch, and every epoch draws from a seed of its own, so that a run cut off
-    anywhere ends with the numbers of an uncut one. Returns (model in eval mode, run record, machine record).
-    FloatingPointError where the loss is not finite.
+    A checkpoint follows every epoch, and every epoch draws from a seed of its own: a run cut off anywhere ends with the
+    numbers of an uncut one. Returns (model in eval mode, run record, machine record). FloatingPointError if the loss is.
     """
-    run, info = exp["run"], DATASETS[exp["run"]["data"]]
-    path = exp["out"] / "checkpoints" / f"{exp['name']}.pt"
+    run, info, path = exp["run"], DATASETS[exp["run"]["data"]], exp["out"] / "checkpoints" / f"{exp['name']}.pt"
     saved = _read(path, _parse_checkpoint)
     torch.manual_seed(run["seed"])
     model = resnet(run["arch"], run["data"])
     if exp["parent"] and not saved:
         model.load_state_dict(train(exp["parent"], data)[0].state_dict())
-    parameters = set_trainable(model, run["trainable"])
-    optimizer = torch.optim.SGD(parameters, momentum=0.9, nesterov=True, weight_decay=run["weight_decay"],
-                                lr=run["lr"]) if parameters else None
+    parameters, decay = set_trainable(model, run["trainable"]), run["weight_decay"]
+    optimizer = torch.optim.SGD(parameters, run["lr"], momentum=0.9, nesterov=True, weight_decay=decay) if parameters else None
     if saved:
         model.load_state_dict(saved["model"])
         if optimizer:
             optimizer.load_state_dict(saved["optimizer"])
-    saved = saved or dict(initial_weights=_digest(model.state_dict()), history=[], seconds=[])
+    saved = saved or dict(initial_weights=_digest(model), history=[], seconds=[])
     history, seconds = saved["history"], saved["seconds"]
     images, labels = (t[:run["train_images"]] for t in data["train"])
     steps = len(labels) // run["batch_size"]  # a last, smaller batch is left out: static shapes
@@ -416,7 +381,8 @@ def train(exp, data):
         torch.manual_seed(run["seed"] + 1_000_003 * (epoch + 1))
         order = torch.randperm(len(labels), device=DEVICE)
         losses, correct = torch.zeros(steps, device=DEVICE), torch.zeros((), device=DEVICE, dtype=torch.int64)
-        rates = [learning_rate(run, (epoch + (step + 1) / steps) / run["epochs"]) for step in range(steps)]
+        points, shares = SCHEDULES[run["schedule"]]
+        rates = np.interp((epoch + np.arange(1, steps + 1) / steps) / run["epochs"], points, np.multiply(shares, run["lr"])).tolist()
         for step in range(steps):
             batch = order[step * run["batch_size"]:(step + 1) * run["batch_size"]]
             x = to_float(augment(images[batch], info["pad"], info["flip"]))
@@ -429,9 +395,8 @@ def train(exp, data):
                 losses[step].item()
                 warm, minutes = time.perf_counter(), (time.perf_counter() - warm) / 3 * steps * run["epochs"] / 60
                 if step and minutes > 10:
-                    print(f"{exp['name']}: {steps * run['epochs']} updates, about {minutes:.0f} min on this {DEVICE.type.upper()}, "
-                          "evaluation on top; a run cut off resumes from its last epoch. Faster: a GPU, -p profile quick, "
-                          "fewer epochs (-p epochs 1) or images (-p train_images 10000).", flush=True)
+                    print(f"{exp['name']}: about {minutes:.0f} min of training on this {DEVICE.type.upper()}, and its evaluation. Faster: a "
+                          "GPU, -p profile quick, fewer epochs (-p epochs 1), fewer images (-p train_images 10000).", flush=True)
         if not losses.isfinite().all():
             step = int((~losses.isfinite()).nonzero()[0])
             raise FloatingPointError(f"the loss is {losses[step].item()} at epoch {epoch + 1}, step {step + 1} of {steps}, "
@@ -439,35 +404,26 @@ def train(exp, data):
         held_out = evaluate(model, *data["held_out"], eps=exp["held_out_epsilon"] / 255, steps=10)
         history.append(dict(
             epoch=epoch + 1, train_loss=losses.mean().item(), train_accuracy=correct.item() / (steps * run["batch_size"]),
-            held_out_clean=held_out["clean"].float().mean().item(), held_out_robust=held_out["robust"].float().mean().item()))
+            **{f"held_out_{key}": held_out[key].float().mean().item() for key in ("clean", "robust")}))
         seconds.append(time.perf_counter() - started)
         saved.update(model=model.state_dict(), optimizer=optimizer.state_dict() if optimizer else {})
-        saved["digest"] = _digest(dict(model=saved["model"], optimizer=saved["optimizer"]))
         _atomically(path, lambda file: torch.save(saved, file))
     bar.close()
     bn = {name: dict(gamma=m.weight.tolist(), beta=m.bias.tolist())
           for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
-    cuda = DEVICE.type == "cuda"
-    machine = dict(device=torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
-                   peak_memory_bytes=torch.cuda.max_memory_allocated() if cuda else None, torch=torch.__version__,
-                   python=platform.python_version(), precision=str(fast_dtype()), seconds=seconds,
+    cpu = DEVICE.type == "cpu"
+    machine = dict(device=f"CPU, {torch.get_num_threads()} thread(s)" if cpu else torch.cuda.get_device_name(),
+                   peak_memory_bytes=None if cpu else torch.cuda.max_memory_allocated(), torch=torch.__version__,
+                   python=sys.version.split()[0], precision=str(fast_dtype()), seconds=seconds,
                    images_per_second=steps * run["batch_size"] * len(seconds) / sum(seconds))
-    return model.eval(), dict(name=exp["name"], run=run, weights=_digest(model.state_dict()), bn=bn, history=history,
+    return model.eval(), dict(name=exp["name"], run=run, weights=_digest(model), bn=bn, history=history,
                               initial_weights=saved["initial_weights"]), machine
 
 
 # ----------------------------------------------------------------------------------------- records
-def _digest(state):
-    """SHA-256 over every tensor in nested dicts, in order."""
-    sha = hashlib.sha256()
-
-    def visit(value):
-        for item in value.values() if isinstance(value, dict) else ():
-            visit(item)
-        if isinstance(value, torch.Tensor):
-            sha.update(value.detach().cpu().contiguous().numpy().tobytes())
-    visit(state)
-    return sha.hexdigest()
+def _digest(model):
+    """SHA-256 over the tensors of a model's state_dict, in order."""
+    return hashlib.sha256(b"".join(t.cpu().contiguous().numpy().tobytes() for t in model.state_dict().values())).hexdigest()
 
 
 def _atomically(path, write):
@@ -493,115 +449,90 @@ def _read(path, parse):
 
 
 def _parse_checkpoint(path):
-    saved = torch.load(path, map_location=DEVICE, weights_only=True)
-    if saved["digest"] != _digest(dict(model=saved["model"], optimizer=saved["optimizer"])):
-        raise ValueError("its tensors do not match their digest")
-    return saved
+    if broken := zipfile.ZipFile(path).testzip():  # torch.load itself ignores the checksums
+        raise ValueError(f"{broken} does not match its checksum")
+    return torch.load(path, map_location=DEVICE, weights_only=True)
 
 
 def _parse_json(path):
-    loaded = json.loads(path.read_bytes())
-    if loaded["sha256"] != hashlib.sha256(json.dumps(loaded["content"], sort_keys=True).encode()).hexdigest():
+    content = json.loads(path.read_bytes())
+    if content.pop("sha256") != hashlib.sha256(json.dumps(content).encode()).hexdigest():
         raise ValueError("its content does not match its checksum")
-    return loaded["content"]
+    return content
 
 
 def _write_json(path, content):
-    text = json.dumps(content, sort_keys=True)
-    sha = hashlib.sha256(text.encode()).hexdigest()
-    _atomically(path, lambda file: file.write(f'{{"sha256": "{sha}",\n"content": {text}}}\n'.encode()))
+    content = dict(content, sha256=hashlib.sha256(json.dumps(content).encode()).hexdigest())
+    _atomically(path, lambda file: file.write(json.dumps(content).encode()))
 
 
 def read_record(folder):
-    """The finished run in `folder` with those of its evaluations that belong to its weights, or None."""
+    """The finished run in `folder`, or None, with the evaluations of its weights, outcomes as bool [n] (curve: [ε, n]).
+
+    Under "pgd", "autoattack" and "curve" is the one of that kind on most images, or None.
+    """
     record = _read(folder / "run.json", _parse_json)
     if record:
         files = {path.stem: _read(path, _parse_json) for path in sorted(folder.glob("*.json")) if path.name != "run.json"}
-        record["machine"] = files.pop("machine", None)
+        record |= dict(machine=files.pop("machine", None), pgd=None, autoattack=None, curve=None)
         record["evaluations"] = {name: e for name, e in files.items() if e and e["weights"] == record["weights"]}
+        for e in sorted(record["evaluations"].values(), key=lambda e: e["settings"]["images"]):
+            shape = (*(len(v) for k, v in e["settings"].items() if k == "epsilons"), e["settings"]["images"])
+            for key in {"clean", "robust"} & e.keys():
+                bits = np.unpackbits(np.frombuffer(bytes.fromhex(e[key]), np.uint8), count=np.prod(shape))
+                e[key] = bits.astype(bool).reshape(shape)
+            record[e["settings"]["kind"]] = e
     return record
 
 
 def load_record(exp):
     """The record of an `experiment` with all its evaluations, from records/ or else out/<profile>/records/, or None."""
     for root in (ROOT, exp["out"]):
-        record = read_record(root / "records" / exp["name"])
-        if record and exp["evaluations"].keys() <= record["evaluations"].keys():
+        if (record := read_record(root / "records" / exp["name"])) and exp["evaluations"].keys() <= record["evaluations"].keys():
             return record
 
 
 def all_records(exp):
     """{name: record} of every record with the data and architecture of `exp`, committed or made here."""
-    found = {}
-    for root in (exp["out"], ROOT):  # a committed record wins, as in load_record
-        for folder in sorted((root / "records").glob("*")):
-            record = read_record(folder)
-            if record and all(record["run"][key] == exp["run"][key] for key in ("data", "arch", "generation")):
-                found[folder.name] = record
-    return dict(sorted(found.items()))
+    folders = {path.name: path for root in (exp["out"], ROOT) for path in (root / "records").glob("*")}  # committed ones win
+    found = {name: read_record(folders[name]) for name in sorted(folders)}
+    return {name: record for name, record in found.items()
+            if record and all(record["run"][key] == exp["run"][key] for key in ("data", "arch", "generation"))}
 
 
 def run_experiment(exp):
-    """Load the record of an `experiment`, or train what is missing, evaluate it and write the record; a parent first.
-
-    Returns the record: name, run, weights, initial_weights, history, bn, machine, evaluations.
-    """
+    """The record of an `experiment`, as `read_record` gives it: loaded, or trained (a parent first), evaluated and written."""
     if exp["parent"]:
         run_experiment(exp["parent"])
-    record = load_record(exp)
-    if record:
+    if record := load_record(exp):
         return record
     data = load_data(exp["run"]["data"], exp["data_dir"])
     model, record, machine = train(exp, data)
     folder = exp["out"] / "records" / exp["name"]
-    present = read_record(folder)
-    if not present or present["weights"] != record["weights"]:  # evaluations of other weights are no longer read
+    if (read_record(folder) or {}).get("weights") != record["weights"]:  # evaluations of other weights are no longer read
         _write_json(folder / "machine.json", machine)
         _write_json(folder / "run.json", record)
     for name, settings in exp["evaluations"].items():
         if name not in read_record(folder)["evaluations"]:
             torch.manual_seed(exp["run"]["seed"])
-            result = _evaluation(model, *(t[:settings["images"]] for t in data["test"]), settings)
-            _write_json(folder / f"{name}.json", dict(result, settings=settings, weights=record["weights"]))
+            x, y = (t[:settings["images"]] for t in data["test"])
+            attack = {key: settings[key] for key in ("steps", "restarts") if key in settings}
+            if settings["kind"] == "autoattack":
+                result = dict(robust=autoattack(model, x, y, eps=settings["epsilon"] / 255))
+            elif settings["kind"] == "curve":
+                epsilons = tqdm(settings["epsilons"], desc="accuracy against ε", delay=3)
+                result = dict(robust=torch.stack([evaluate(model, x, y, eps=e / 255, **attack)["robust"] for e in epsilons]))
+            else:
+                result = evaluate(model, x, y, eps=settings["epsilon"] / 255, progress=f"PGD-{settings['steps']}", **attack)
+            packed = {key: np.packbits(value.numpy()).tobytes().hex() if value.dtype == torch.bool  # an image a bit
+                      else torch.bincount(value, minlength=10).tolist() for key, value in result.items()}
+            _write_json(folder / f"{name}.json", dict(packed, settings=settings, weights=record["weights"]))
     return read_record(folder)
-
-
-def _evaluation(model, x, y, settings):
-    """One evaluation as its record keeps it: per-image outcomes as hexadecimal bits."""
-    def pack(flags):
-        return np.packbits(flags.numpy()).tobytes().hex()
-
-    if settings["kind"] == "autoattack":
-        return dict(robust=pack(autoattack(model, x, y, eps=settings["epsilon"] / 255)))
-    if settings["kind"] == "curve":
-        return dict(robust=pack(torch.stack([evaluate(model, x, y, eps=e / 255, steps=settings["steps"])["robust"]
-                                             for e in tqdm(settings["epsilons"], desc="accuracy against ε", delay=3)])))
-    result = evaluate(model, x, y, eps=settings["epsilon"] / 255, steps=settings["steps"], restarts=settings["restarts"],
-                      progress=f"PGD-{settings['steps']}")
-    return {key: pack(value) if value.dtype == torch.bool else torch.bincount(value, minlength=10).tolist()
-            for key, value in result.items()}
-
-
-def outcomes(record, kind, key="robust"):
-    """Per-image outcomes of a record's evaluation of that kind on most images: bool [n] ("curve": [ε, n]), or None.
-
-    kind: "pgd", "autoattack" or "curve"; key: "robust", or for "pgd" also "clean".
-    """
-    evaluation = evaluation_of(record, kind)
-    if evaluation:
-        n, rows = evaluation["settings"]["images"], len(evaluation["settings"].get("epsilons", "1"))
-        flags = np.unpackbits(np.frombuffer(bytes.fromhex(evaluation[key]), np.uint8))[:n * rows].astype(bool)
-        return flags.reshape(rows, n) if kind == "curve" else flags
-
-
-def evaluation_of(record, kind):
-    """The record's evaluation of that kind on most images, or None."""
-    found = [e for e in record["evaluations"].values() if e["settings"]["kind"] == kind] if record else []
-    return max(found, key=lambda e: e["settings"]["images"], default=None)
 
 
 # ------------------------------------------------------------------------------ tables and figures
 CHANCE, NON_TRIVIAL = 0.10, 0.15  # a constant classifier's accuracy; what a 95 % interval must clear to count
+Proportion = namedtuple("Proportion", "rate low high n")
 MAIN_ROWS = {  # label: step, does it train with an attack, colour (Okabe & Ito: safe for the colour-blind)
     "Standard training": ("pretrain", False, "#0072B2"), "AT, all weights": ("pretrain", True, "#009E73"),
     "BN-only, clean, from scratch": ("scratch", False, "#E69F00"), "BN-only AT, fine-tuned": ("finetune", True, "#D55E00"),
@@ -609,58 +540,40 @@ MAIN_ROWS = {  # label: step, does it train with an attack, colour (Okabe & Ito:
 }
 
 
-def main_records(profile, **parameters):
-    """{label: record or None} of the main table's rows at the profile's settings; parameters: as of `experiment`."""
-    return {label: load_record(experiment(step, profile=profile, epsilon=attack * PROFILES[profile]["epsilon"], **parameters))
-            for label, (step, attack, _) in MAIN_ROWS.items()}
-
-
-def proportion(flags):
-    """Share of true in bool [n] with its 95 % Wilson interval: dict(rate, low, high, n); None for None."""
-    if flags is not None:
+def proportion(evaluation, key="robust"):
+    """A recorded evaluation's (or bool [n]'s) share of true with its 95 % Wilson interval: (rate, low, high, n); None for None."""
+    if evaluation is not None:
+        flags = evaluation[key] if isinstance(evaluation, dict) else evaluation
         interval = binomtest(int(flags.sum()), flags.size).proportion_ci(0.95, method="wilson")
-        return dict(rate=float(flags.mean()), low=float(interval.low), high=float(interval.high), n=flags.size)
+        return Proportion(float(flags.mean()), float(interval.low), float(interval.high), flags.size)
 
 
 def percent(p):
-    """A `proportion` as text, in percent: rate [95 % interval]."""
-    return f"{100 * p['rate']:.1f} [{100 * p['low']:.1f}, {100 * p['high']:.1f}]" if p else "not yet run"
+    """A `proportion` as text, in percent: rate [95 % interval] (n)."""
+    return f"{100 * p.rate:.1f} [{100 * p.low:.1f}, {100 * p.high:.1f}] ({p.n:,})" if p else "not yet run"
 
 
 def results_table(records):
-    """One row a record of {label: record or None}: accuracies in percent with 95 % Wilson intervals and their n."""
+    """One row a record of {label: record or None}: rates in percent, [95 % Wilson interval] and (n); the verdict on robustness."""
     table = {}
     for label, record in records.items():
-        row, pgd_ = {}, evaluation_of(record, "pgd")
-        if record:
-            row = {"trained": record["run"]["trainable"], "train ε": f"{record['run']['epsilon']:g}/255",
-                   "epochs": record["run"]["epochs"], "lr": f"{record['run']['lr']:g}", "seed": record["run"]["seed"]}
-        for name, flags in (("clean", outcomes(record, "pgd", "clean")), ("PGD", outcomes(record, "pgd")),
-                            ("AutoAttack", outcomes(record, "autoattack"))):
-            row[f"{name} (%)"], row[f"{name} n"] = percent(proportion(flags)), "–" if flags is None else f"{flags.size:,}"
+        run, pgd_, aa = (record[key] if record else None for key in ("run", "pgd", "autoattack"))
+        table[label] = {f"{name} % (n)": percent(proportion(*key)) for name, key in dict(
+            clean=(pgd_, "clean"), PGD=(pgd_,), AutoAttack=(aa,)).items()}
+        if run:
+            table[label] |= {"trained": run["trainable"], "train ε": f"{run['epsilon']:g}/255", "epochs": run["epochs"],
+                             "lr": f"{run['lr']:g}", "seed": run["seed"]}
+        if robust := proportion(aa or pgd_):
+            table[label]["robustness"] = ("non-trivial" if robust.low > NON_TRIVIAL else "none" if robust.high < NON_TRIVIAL else "undecided")
         if pgd_:
             counts = pgd_["adversarial_predictions"]
-            row |= {"eval ε": f"{pgd_['settings']['epsilon']:g}/255", "top class, attacked (%)": f"{100 * max(counts) / sum(counts):.0f}"}
-        table[label] = row
-    columns = ["trained", "train ε", "epochs", "lr", "seed", "eval ε", "clean (%)", "clean n", "PGD (%)", "PGD n",
-               "AutoAttack (%)", "AutoAttack n", "top class, attacked (%)"]
+            table[label] |= {"test ε": f"{pgd_['settings']['epsilon']:g}/255", "top class %": f"{100 * max(counts) / sum(counts):.0f}"}
+    columns = ["trained", "train ε", "epochs", "lr", "seed", "test ε", "clean % (n)", "PGD % (n)", "AutoAttack % (n)", "top class %", "robustness"]
     return pd.DataFrame.from_dict(table, orient="index", columns=columns).fillna("–").rename_axis("model")
 
 
-def summary(record):
-    """What a record's rates say, as one Markdown sentence."""
-    clean, attacked, aa = (proportion(outcomes(record, *key)) for key in (("pgd", "clean"), ("pgd",), ("autoattack",)))
-    text = f"Clean accuracy {percent(clean)} %, PGD {percent(attacked)} %, AutoAttack {percent(aa)} %."
-    robust = aa or attacked
-    if robust:
-        place = "above" if robust["low"] > NON_TRIVIAL else "below" if robust["high"] < NON_TRIVIAL else "across"
-        meaning = dict(above="non-trivial robustness", below="no meaningful robustness", across="undecided at this n")
-        text += f" The interval of {'AutoAttack' if aa else 'PGD'} (n = {robust['n']:,}) lies {place} the 15 % bar: **{meaning[place]}**."
-    return text
-
-
 def save(result, exp, name):
-    """Write a table as .csv, or a figure as .png and .pdf, to out/<profile>/figures/<name>; returns a table."""
+    """Write a table as .csv, which is returned, or a figure as .png and .pdf, to out/<profile>/figures/<name>."""
     path = exp["out"] / "figures" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(result, pd.DataFrame):
@@ -670,31 +583,21 @@ def save(result, exp, name):
     result.savefig(f"{path}.pdf", bbox_inches="tight", metadata={"CreationDate": None})  # the same bytes each time
 
 
-def plot_history(records):
-    """Learning curves on the held-out training images, a line a record: clean and PGD-10 accuracy against epoch."""
-    figure, axes = plt.subplots(1, 2, figsize=(7, 2.6), sharex=True, layout="constrained")
-    for axis, key, title in zip(axes, ("held_out_clean", "held_out_robust"), ("clean", "PGD-10"), strict=True):
-        for label, record in records.items():
-            axis.plot([h["epoch"] for h in record["history"]], [100 * h[key] for h in record["history"]], marker="o",
-                      markersize=3, label=label, color=MAIN_ROWS.get(label, [None])[-1])
+def plot_runs(records):
+    """Held-out accuracies after each epoch and robust accuracy against the attack's ε, a line a record, 95 % Wilson bands."""
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.7), layout="constrained")
+    for axis, name in zip(axes, ("clean accuracy, held out", "PGD-10 accuracy, held out", "PGD accuracy, test"), strict=True):
+        axis.set(xlabel="epoch", ylabel=f"{name} (%)", ylim=(0, 100))
         axis.axhline(100 * CHANCE, color="grey", linestyle=":", linewidth=1)
-        axis.set(xlabel="epoch", ylabel=f"{title} accuracy, held out (%)", ylim=(0, 100))
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small", frameon=False)
-    return figure
-
-
-def plot_epsilon_curves(records):
-    """Robust accuracy against the attack's ε, a line a record, with 95 % Wilson bands; dotted: a constant classifier."""
-    figure, axis = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    axes[2].set(xlabel="attack radius ε (1/255)")
     for label, record in records.items():
-        settings, points = evaluation_of(record, "curve")["settings"], [proportion(o) for o in outcomes(record, "curve")]
-        line, = axis.plot(settings["epsilons"], [100 * p["rate"] for p in points], marker="o", markersize=3, label=label,
-                          color=MAIN_ROWS.get(label, [None])[-1])
-        axis.fill_between(settings["epsilons"], [100 * p["low"] for p in points], [100 * p["high"] for p in points],
-                          alpha=0.2, color=line.get_color(), linewidth=0)
-        axis.set_title(f"PGD-{settings['steps']}, first {settings['images']:,} test images", fontsize="medium")
-    axis.axhline(100 * CHANCE, color="grey", linestyle=":", linewidth=1)
-    axis.set(xlabel="attack radius ε (1/255)", ylabel="robust accuracy (%)", ylim=(0, 100))
-    axis.legend(fontsize="small", frameon=False)
+        style = dict(marker="o", markersize=3, label=label, color=MAIN_ROWS.get(label, [None])[-1])
+        for axis, key in zip(axes, ("held_out_clean", "held_out_robust"), strict=False):
+            axis.plot([h["epoch"] for h in record["history"]], [100 * h[key] for h in record["history"]], **style)
+            axis.xaxis.get_major_locator().set_params(integer=True)
+        if curve := record["curve"]:
+            points, epsilons = 100 * np.array([proportion(flags)[:3] for flags in curve["robust"]]), curve["settings"]["epsilons"]
+            line, = axes[2].plot(epsilons, points[:, 0], **style)
+            axes[2].fill_between(epsilons, points[:, 1], points[:, 2], alpha=0.2, color=line.get_color(), linewidth=0)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small", frameon=False)
     return figure
