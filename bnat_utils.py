@@ -585,11 +585,12 @@ def save(result, exp, name):
 
 def plot_runs(records):
     """Held-out accuracies after each epoch and robust accuracy against the attack's ε, a line a record, 95 % Wilson bands."""
-    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.7), layout="constrained")
-    for axis, name in zip(axes, ("clean accuracy, held out", "PGD-10 accuracy, held out", "PGD accuracy, test"), strict=True):
-        axis.set(xlabel="epoch", ylabel=f"{name} (%)", ylim=(0, 100))
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.8), sharey=True, layout="constrained")
+    for axis, title in zip(axes, ("clean, held-out images", "PGD-10, held-out images", "PGD, test images"), strict=True):
+        axis.set(xlabel="attack radius ε (1/255)" if axis is axes[2] else "epoch", ylim=(0, 100))
+        axis.set_title(title, fontsize="medium")
         axis.axhline(100 * CHANCE, color="grey", linestyle=":", linewidth=1)
-    axes[2].set(xlabel="attack radius ε (1/255)")
+    axes[0].set_ylabel("accuracy (%)")
     for label, record in records.items():
         style = dict(marker="o", markersize=3, label=label, color=MAIN_ROWS.get(label, [None])[-1])
         for axis, key in zip(axes, ("held_out_clean", "held_out_robust"), strict=False):
@@ -599,5 +600,5 @@ def plot_runs(records):
             points, epsilons = 100 * np.array([proportion(flags)[:3] for flags in curve["robust"]]), curve["settings"]["epsilons"]
             line, = axes[2].plot(epsilons, points[:, 0], **style)
             axes[2].fill_between(epsilons, points[:, 1], points[:, 2], alpha=0.2, color=line.get_color(), linewidth=0)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small", frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small", frameon=False)
     return figure

@@ -1,0 +1,127 @@
+"""The attack and the networks: what every number of the report rests on."""
+import foolbox
+import pytest
+import torch
+from conftest import bnat
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "channels_last": lambda x: x.to(memory_format=torch.channels_last),
+    "strided": lambda x: x.repeat_interleave(2, dim=3)[..., ::2],
+}
+
+
+@settings(max_examples=40, deadline=None)
+@given(eps=st.floats(0, 1), step=st.floats(0, 1), steps=st.integers(0, 4), restarts=st.integers(1, 2), start=st.booleans(),
+       dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
+       layout=st.sampled_from(sorted(LAYOUTS)), seed=st.integers(0, 2**16))
+def test_pgd_stays_in_the_ball_and_in_the_image_range(eps, step, steps, restarts, start, dtype, layout, seed):
+    torch.manual_seed(seed)
+    x = LAYOUTS[layout](torch.rand(5, 3, 8, 8, device=bnat.DEVICE).to(dtype))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 10)).to(bnat.DEVICE, torch.promote_types(dtype, torch.float32))
+    adv = bnat.pgd(model, x, torch.randint(10, (5,), device=bnat.DEVICE), eps=eps, step_size=step, steps=steps,
+                   restarts=restarts, random_start=start)
+    assert adv.shape == x.shape and not adv.isnan().any()
+    assert (adv - x).abs().max() <= eps + 1e-6
+    assert adv.min() >= 0 and adv.max() <= 1
+    if eps == 0:
+        assert torch.equal(adv, x.to(adv.dtype))
+
+
+@pytest.mark.parametrize("bad", [dict(eps=-0.1), dict(steps=-1), dict(step_size=-1), dict(restarts=0)])
+def test_pgd_refuses_nonsense(trained, digits, bad):
+    x, y = digits["test"]
+    with pytest.raises(ValueError, match="pgd needs"):
+        bnat.pgd(trained, bnat.to_float(x[:2]), y[:2], **dict(dict(eps=0.1, step_size=0.1, steps=1), **bad))
+
+
+def test_pgd_with_eps_0_returns_the_images(trained, digits):
+    x, y = bnat.to_float(digits["test"][0][:20]), digits["test"][1][:20]
+    assert torch.equal(bnat.pgd(trained, x, y, eps=0, step_size=0.1, steps=3), x)
+
+
+def test_pgd_raises_the_loss_above_its_random_start(trained, digits):
+    x, y = bnat.to_float(digits["test"][0]), digits["test"][1]
+    losses = []
+    for steps in (0, 20):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            adv = bnat.pgd(trained, x, y, eps=32 / 255, step_size=8 / 255, steps=steps)
+            losses.append(nn.functional.cross_entropy(trained(adv), y).item())
+    assert losses[1] > losses[0] + 0.1
+
+
+def test_pgd_agrees_with_foolbox(trained, digits):
+    x, y = bnat.to_float(digits["test"][0]), digits["test"][1]
+    torch.manual_seed(0)
+    ours = bnat.evaluate(trained, x, y, eps=32 / 255, step_size=8 / 255, steps=20)
+    attack = foolbox.attacks.LinfPGD(abs_stepsize=8 / 255, steps=20, random_start=True)
+    _, _, broken = attack(foolbox.PyTorchModel(trained, bounds=(0, 1)), x, y, epsilons=32 / 255)
+    ours, theirs = ours["robust"].float().mean().item(), 1 - broken.float().mean().item()
+    assert 0.2 < theirs < 0.9  # a network on which a weak attack would show
+    assert abs(ours - theirs) <= 0.01
+
+
+def test_pgd_leaves_the_model_as_it_was(trained, digits):
+    model = bnat.resnet("resnet8", "digits")
+    model.train()
+    model.bn1.eval()  # modes are mixed: each module's must come back
+    x, y = bnat.to_float(digits["test"][0][:16]), digits["test"][1][:16]
+    nn.functional.cross_entropy(model(x), y).backward()
+    model.fc.bias.requires_grad_(False)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    gradients = [p.grad.clone() for p in model.parameters()]
+    flags = [m.training for m in model.modules()], [p.requires_grad for p in model.parameters()]
+    bnat.pgd(model, x, y, eps=0.1, step_size=0.05, steps=3, restarts=2)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients, strict=True))
+    assert flags == ([m.training for m in model.modules()], [p.requires_grad for p in model.parameters()])
+
+
+def test_restarts_only_break_more(trained, digits):
+    results = []
+    for restarts in (1, 4):
+        torch.manual_seed(0)
+        results.append(bnat.evaluate(trained, *digits["test"], eps=32 / 255, steps=5, restarts=restarts, batch_size=500)["robust"])
+    assert (results[1] <= results[0]).all() and results[1].sum() < results[0].sum()
+
+
+def test_evaluate_sees_a_constant_classifier_as_such():
+    class Constant(nn.Module):
+        def forward(self, x):
+            return x.flatten(1).sum(1, keepdim=True) * 0 + nn.functional.one_hot(torch.tensor(3), 10).to(x)
+
+    result = bnat.evaluate(Constant(), torch.rand(100, 1, 4, 4), torch.arange(100) % 10, eps=0.5, steps=2)
+    assert result["clean"].float().mean() == result["robust"].float().mean() == pytest.approx(0.1)
+    assert (result["adversarial_predictions"] == 3).all()
+
+
+@pytest.mark.parametrize("arch, data", [("resnet8", "digits"), ("resnet20", "cifar10"), ("resnet56", "cifar10"), ("resnet18", "cifar10")])
+def test_folding_bn_is_exact(arch, data):
+    torch.manual_seed(0)
+    model = bnat.resnet(arch, data)
+    x = torch.rand(8, *((1, 8, 8) if data == "digits" else (3, 32, 32)), device=bnat.DEVICE)
+    with torch.no_grad():
+        for m in model.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.weight.uniform_(0.5, 1.5), m.bias.normal_(0, 0.1)
+        model.train()(x)  # running statistics that are not the initial ones
+        model.eval()
+        folded = bnat.fold_bn(model)
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+        torch.testing.assert_close(folded(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_architectures_have_the_published_sizes():
+    size = {arch: sum(p.numel() for p in bnat.resnet(arch).parameters()) for arch in ("resnet20", "resnet56", "resnet18")}
+    assert size == {"resnet20": 272474, "resnet56": 855770, "resnet18": 11173962}  # He et al.: 0.27 M and 0.85 M
+    assert bnat.resnet("resnet18")(torch.rand(2, 3, 32, 32, device=bnat.DEVICE)).shape == (2, 10)
+
+
+def test_autoattack_is_no_weaker_than_pgd(trained, digits):
+    x, y = (t[:60] for t in digits["test"])
+    pgd = bnat.evaluate(trained, x, y, eps=32 / 255, steps=20)["robust"]
+    assert bnat.autoattack(trained, x, y, eps=32 / 255).sum() <= pgd.sum()

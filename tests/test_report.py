@@ -1,0 +1,134 @@
+"""The report as a user runs it: make, papermill and nbval, each on a copy of the repository."""
+import json
+import re
+import shutil
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+from conftest import REPOSITORY, run
+
+NOTEBOOKS = sorted(path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb"))
+
+
+def copy(folder):
+    """The repository's own files, without data, checkpoints or what runs have made here."""
+    for name in ("notebooks", "records", "figures", "bnat_utils.py", "Makefile", "requirements.txt"):
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+        elif source.exists():
+            shutil.copy(source, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = copy(tmp_path_factory.mktemp("report"))
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "installed").touch()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done = run("make", "report", f"BIN={Path(sys.executable).parent}", cwd=folder)
+    return folder, done, before
+
+
+def test_make_report(report):
+    folder, done, before = report
+    assert all(path.read_bytes() == content for path, content in before.items()), "a quick run touched committed files"
+    made = sorted((folder / "out" / "quick").glob("*.ipynb"))
+    assert [p.stem for p in made] == ["01_pretrain_at", "01_pretrain_standard", "02_bn_finetune", "03_bn_scratch_at",
+                                      "03_bn_scratch_clean", "04_robustness"]
+    for path in made:
+        assert str(path.relative_to(folder)) in done.stdout
+        for cell in nbformat.read(path, as_version=4).cells:
+            assert not any(o.output_type == "error" for o in cell.get("outputs", []))
+    assert "BN-only AT, from scratch" in done.stdout and "it/s" in done.stderr
+    table = pd.read_csv(folder / "out" / "quick" / "figures" / "04_main_table.csv", index_col=0)
+    assert len(table) == 5 and not (table == "not yet run").any().any()
+    for figure in (folder / "out" / "quick" / "figures").glob("*.png"):
+        assert figure.with_suffix(".pdf").stat().st_size > 1000
+    claims = pd.read_csv(folder / "out" / "quick" / "figures" / "04_claims.csv", index_col=0)
+    assert list(claims.index) == ["C1", "C2", "C3", "C4", "C5", "C6"]
+    assert set(claims.verdict) <= {"confirmed", "not confirmed", "not yet run"} and claims.verdict["C6"] == "not yet run"
+
+
+def test_a_second_report_only_reads(report):
+    folder, _, _ = report
+    started = time.time()
+    run("papermill", "notebooks/02_bn_finetune.ipynb", "out/again.ipynb", cwd=folder)
+    assert not [p for p in (folder / "out").rglob("*.pt") if p.stat().st_mtime > started]
+
+
+@pytest.mark.parametrize("where", [".", "notebooks"])
+def test_papermill_as_users_call_it(report, where):
+    folder, _, _ = report
+    name = "02_bn_finetune.ipynb" if where == "notebooks" else "notebooks/02_bn_finetune.ipynb"
+    run("papermill", name, "out.ipynb", "-p", "epsilon", "4", "-p", "epochs", "2",
+        "-p", "aa_images", "0", cwd=folder / where)
+    text = (folder / where / "out.ipynb").read_text()
+    (folder / where / "out.ipynb").unlink()
+    assert "4/255" in text and "finetune_resnet8_bn_eps4" in text
+
+
+@pytest.mark.parametrize("notebook, name, value", [
+    ("01_pretrain", "profile", "fast"), ("02_bn_finetune", "epsilon", "-1"), ("03_bn_scratch", "trainable", "everything"),
+    ("04_robustness", "arch", "vgg")])
+def test_the_last_word_of_papermill_is_the_sentence(tmp_path, notebook, name, value):
+    done = run("papermill", f"notebooks/{notebook}.ipynb", "out.ipynb", "-p", name, value, cwd=copy(tmp_path), check=False)
+    last = [line for line in done.stderr.splitlines() if line.strip()][-1]
+    assert done.returncode and re.match(rf"ValueError: {name}.* must be .*got '?{value}'?$", last), last
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_committed_notebook_is_a_report(notebook):
+    cells = nbformat.read(REPOSITORY / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
+    code = [c for c in cells if c.cell_type == "code"]
+    parameters = [c for c in code if "parameters" in c.metadata.get("tags", [])]
+    assert len(parameters) == 1 and all("  # " in line for line in parameters[0].source.splitlines())
+    assert all(c.execution_count for c in code) and not any(o.output_type in ("error", "stream") for c in code for o in c.outputs)
+    assert all(len(c.source.splitlines()) <= 25 for c in code)
+    assert str(REPOSITORY.parent) not in json.dumps(cells)
+
+
+def nbval(folder):
+    return run(sys.executable, "-m", "pytest", "--nbval", "-p", "no:cacheprovider", "notebooks", cwd=folder, check=False,
+               BNAT_DATA="/nonexistent")
+
+
+def test_nbval_committed_notebooks_follow_from_the_records(tmp_path):
+    done = nbval(copy(tmp_path))
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
+def test_nbval_sees_a_number_edited_by_hand(tmp_path):
+    copy(tmp_path)
+    for path in (tmp_path / "notebooks").glob("*.ipynb"):
+        if path.stem != "01_pretrain":
+            path.unlink()
+    path = tmp_path / "notebooks" / "01_pretrain.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            for kind, text in output.get("data", {}).items():
+                if kind == "text/html" and "AutoAttack" in text and "<td>this run" not in text:
+                    output.data[kind] = re.sub(r"(\d)\.(\d) \[", lambda m: f"{m[1]}.{(int(m[2]) + 1) % 10} [", text, count=1)
+    assert notebook != nbformat.read(path, as_version=4)
+    nbformat.write(notebook, path)
+    done = nbval(tmp_path)
+    assert done.returncode == 1 and "1 failed" in done.stdout or "2 failed" in done.stdout, done.stdout[-3000:]
+
+
+def test_environment_and_requirements_agree():
+    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
+    pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
+    assert pip == ["-r requirements.txt"]
+    lines = [line for line in (REPOSITORY / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
+    pins = dict(line.split("==") for line in lines)
+    assert {"torch", "torchvision", "matplotlib", "pandas", "jupyter", "papermill", "nbval"} <= pins.keys()
+    assert {name: version(name).split("+")[0] for name in pins} == pins

@@ -1,0 +1,208 @@
+"""Runs and records: what is trained, what is refused, what survives."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import FAST, REPOSITORY, bnat
+
+
+def files(folder):
+    """The record's files without the machine's: they must not depend on when or how it was made."""
+    return {p.name: p.read_bytes() for p in folder.glob("*.json") if p.name != "machine.json"}
+
+
+def test_same_seed_same_record(root, monkeypatch):
+    made = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        monkeypatch.setattr(bnat, "ROOT", root / name)
+        exp = bnat.experiment("finetune", epsilon=16, epochs=2, pretrain_epochs=1, seed=seed, **FAST)
+        bnat.run_experiment(exp)
+        made.append(files(exp["out"] / "records" / exp["name"]))
+    assert len(made[0]) == 3 and made[0] == made[1]
+    assert made[0] != made[2]
+
+
+@pytest.mark.parametrize("part", bnat.TRAINABLE)
+def test_only_the_chosen_part_moves(root, digits, part):
+    exp = bnat.experiment("scratch", trainable=part, epochs=2, epsilon=16)
+    torch.manual_seed(0)
+    before = bnat.resnet("resnet8", "digits").state_dict()  # train() seeds its initialisation in the same way
+    after = bnat.train(exp, digits)[0].state_dict()
+    for key, old in before.items():
+        old, new = old.float(), after[key].float()
+        bn = "bn" in key or "downsample.1" in key
+        statistic = key.endswith(("running_mean", "running_var", "num_batches_tracked"))
+        learns = {"all": not statistic, "bn": bn and not statistic, "head": key.startswith("fc"), "bn_stats": False,
+                  "bn+head": (bn and not statistic) or key.startswith("fc")}[part]
+        if learns and bn:
+            assert (old != new).all(), f"a γ or β of {key} has not moved"
+        elif learns or (statistic and part != "head"):
+            assert not torch.equal(old, new), key
+        else:
+            assert torch.equal(old, new), key
+
+
+def test_finetuning_starts_from_the_parent(root, digits):
+    exp = bnat.experiment("finetune", epochs=1, pretrain_epochs=2)
+    parent = bnat.train(exp["parent"], digits)
+    assert bnat.train(exp, digits)[1]["initial_weights"] == parent[1]["weights"]
+
+
+def test_a_killed_run_resumes_to_the_same_numbers(root, digits):
+    settings = dict(epsilon=16, epochs=6, lr=0.1)
+    exp = bnat.experiment("pretrain", **settings)
+    checkpoint = exp["out"] / "checkpoints" / f"{exp['name']}.pt"
+    code = (f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); import bnat_utils as b; from pathlib import Path; "
+            f"b.ROOT = Path({str(root)!r}); b.train(b.experiment('pretrain', **{settings}), b.load_data('digits'))")
+    for _ in range(2):  # killed twice, each time inside an epoch
+        seen = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+        while process.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime_ns > seen):
+            time.sleep(0.02)
+        time.sleep(0.1)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert process.returncode == -signal.SIGKILL
+    assert 1 < len(torch.load(checkpoint)["history"]) < 6
+    resumed = bnat.train(exp, digits)[1]
+    checkpoint.unlink()
+    assert resumed == bnat.train(exp, digits)[1]
+
+
+def test_broken_files_are_set_aside_and_redone(root, capsys):
+    exp = bnat.experiment("pretrain", epochs=1, **FAST)
+    bnat.run_experiment(exp)
+    folder = exp["out"] / "records" / exp["name"]
+    whole = files(folder)
+    checkpoint = exp["out"] / "checkpoints" / f"{exp['name']}.pt"
+
+    flipped = bytearray(whole["run.json"])
+    flipped[flipped.index(b"train_loss") + 15] ^= 1  # one bit of one digit
+    (folder / "run.json").write_bytes(flipped)
+    assert bnat.load_record(exp) is None
+    assert "run.json.corrupt" in capsys.readouterr().err
+    bnat.run_experiment(exp)
+    assert files(folder) == whole
+
+    payload = bytearray(checkpoint.read_bytes())
+    payload[len(payload) // 2] ^= 1  # inside a tensor: torch.load alone would not notice
+    for broken in (bytes(payload), checkpoint.read_bytes()[:1000], b""):
+        checkpoint.write_bytes(broken)
+        (folder / next(name for name in whole if name.startswith("pgd"))).write_bytes(b'{"half": ')
+        bnat.run_experiment(exp)
+        assert checkpoint.name + ".corrupt" in capsys.readouterr().err
+        assert files(folder) == whole
+
+
+def test_evaluations_of_other_weights_are_not_read(root):
+    exp = bnat.experiment("pretrain", epochs=1, **FAST)
+    bnat.run_experiment(exp)
+    folder = exp["out"] / "records" / exp["name"]
+    evaluation = next(folder.glob("pgd*.json"))
+    content = bnat._read(evaluation, bnat._parse_json)
+    bnat._write_json(evaluation, dict(content, weights="0" * 64))
+    assert bnat.load_record(exp) is None
+
+
+def test_a_checkpoint_with_a_pickled_payload_is_refused(root, capsys):
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(root / "executed"),)
+
+    torch.save({"model": Payload()}, root / "x.pt")
+    assert bnat._read(root / "x.pt", bnat._parse_checkpoint) is None
+    assert not (root / "executed").exists() and "x.pt.corrupt" in capsys.readouterr().err
+
+
+def test_a_diverging_run_stops_and_says_where(root, digits):
+    with pytest.raises(FloatingPointError, match=r"loss is (nan|inf) at epoch 1, step \d+ of 17, learning rate .*choose an lr below 1e\+20"):
+        bnat.train(bnat.experiment("pretrain", epochs=2, lr=1e20), digits)
+
+
+@pytest.mark.parametrize("name, value", [
+    *[("epsilon", v) for v in (-1, 256, float("nan"), float("inf"), "eight", True, [8])],
+    *[(name, v) for name in ("epochs", "batch_size", "attack_steps", "eval_steps", "eval_restarts", "pretrain_epochs", "train_images")
+      for v in (0, -1, 1.5, "x")],
+    *[("seed", v) for v in (-1, 0.5, "a", 2**31)], *[("lr", v) for v in (0, -0.1, float("nan"))],
+    ("profile", "fast"), ("arch", "vgg"), ("trainable", "weights"), ("schedule", "cosine"), ("weight_decay", -1),
+    ("eval_epsilon", 0), ("attack_step_size", 0), ("aa_images", -1), ("eval_images", 10**6), ("batch_size", 10**6),
+    ("pretrain_epsilon", -1),
+])
+def test_bad_parameters_are_refused_in_one_sentence(name, value):
+    with pytest.raises(ValueError) as error:
+        bnat.experiment("finetune", **{name: value})
+    message = str(error.value)
+    assert name in message and f"got {value!r}" in message and "must be" in message and "\n" not in message
+
+
+def test_every_setting_is_part_of_the_identity():
+    base = bnat.experiment("finetune")
+    changes = dict(epsilon=4, pretrain_epsilon=8, pretrain_epochs=3, seed=1, epochs=3, batch_size=32, lr=0.3, weight_decay=0,
+                   schedule="steps", attack_steps=3, attack_step_size=1, train_images=500, trainable="head", arch="resnet20")
+    names = {bnat.experiment("finetune", **{key: value})["name"] for key, value in changes.items()}
+    assert len(names | {base["name"]}) == len(changes) + 1
+    assert bnat.experiment("finetune", eval_images=10, aa_images=0)["name"] == base["name"]  # evaluation decides no weights
+
+
+def test_missing_data_is_said(tmp_path, monkeypatch):
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(bnat.CIFAR10, "download", offline)
+    with pytest.raises(ValueError, match=r"data_dir .*must be a folder that holds cifar-10-batches-py, got .*download failed"):
+        bnat.load_data("cifar10", tmp_path)
+
+
+def test_a_truncated_batch_is_named(tmp_path):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    (folder / "data_batch_3").write_bytes(b"short")
+    with pytest.raises(ValueError, match="data_dir must hold .*data_batch_3"):
+        bnat.load_data("cifar10", tmp_path)
+
+
+def test_augmentation_crops_and_flips():
+    torch.manual_seed(0)
+    image = torch.arange(1, 65, dtype=torch.uint8).view(1, 1, 8, 8)
+    out = bnat.augment(image.repeat(200, 1, 1, 1), pad=1, flip=True)
+    crops = [torch.nn.functional.pad(image, [1] * 4)[..., i:i + 8, j:j + 8] for i in range(3) for j in range(3)]
+    allowed = {tuple(c.flatten().tolist()) for crop in crops for c in (crop, crop.flip(3))}
+    assert {tuple(o.flatten().tolist()) for o in out} == allowed  # all 18 appear, and nothing else
+
+
+def test_wilson_interval():
+    p = bnat.proportion(np.arange(100) < 15)  # reference values: Wilson 1927 with z = 1.96, e.g. Newcombe 1998
+    assert (p.rate, p.n) == (0.15, 100) and p.low == pytest.approx(0.0931, abs=1e-4) and p.high == pytest.approx(0.2328, abs=1e-4)
+
+
+def cifar10():
+    try:
+        return bnat.load_data("cifar10")
+    except ValueError:
+        pytest.skip("CIFAR-10 is not at BNAT_DATA or ./data and cannot be downloaded")
+
+
+def test_cifar10(root):
+    data = cifar10()
+    assert {k: tuple(x.shape) for k, (x, _) in data.items()} == {
+        "train": (49000, 3, 32, 32), "held_out": (1000, 3, 32, 32), "test": (10000, 3, 32, 32)}
+    mean = data["train"][0].float().mean((0, 2, 3)) / 255
+    torch.testing.assert_close(mean.cpu(), torch.tensor(bnat.DATASETS["cifar10"]["mean"]), atol=2e-3, rtol=0)
+    exp = bnat.experiment("scratch", profile="cpu", epochs=1, train_images=256)
+    _, record, _ = bnat.train(exp, {k: (x[:256], y[:256]) for k, (x, y) in data.items()})
+    assert len(record["history"]) == 1 and np.isfinite(record["history"][0]["train_loss"])
+
+
+def test_committed_records_are_whole():
+    """Every file of records/ parses, matches its checksum and belongs to its folder."""
+    for path in sorted((REPOSITORY / "records").glob("*/*.json")):
+        content = bnat._parse_json(path)
+        if path.name == "run.json":
+            assert content["name"] == path.parent.name
+            assert json.dumps(content["run"])
