@@ -105,14 +105,11 @@ def experiment(step, *, profile="quick", data_dir=None, arch=None, trainable=Non
     steps, restarts = _number("eval_steps", eval_steps, 20, 1), _number("eval_restarts", eval_restarts, defaults["eval_restarts"], 1)
     n = _number("eval_images", eval_images, defaults["eval_images"], 0, data["test"])
     n_aa = _number("aa_images", aa_images, defaults["aa_images"], 0, data["test"])
-    evaluations, n_curve, parent = {}, min(n, defaults["curve_images"]), None
-    if n:
-        evaluations[f"pgd_eps{eps:g}_steps{steps}x{restarts}_n{n}"] = dict(
-            kind="pgd", epsilon=eps, steps=steps, restarts=restarts, images=n)
-        evaluations[f"curve_eps{eps:g}_steps{steps}_n{n_curve}"] = dict(
-            kind="curve", epsilons=[eps * f for f in (0, .125, .25, .5, .75, 1, 1.5, 2, 4)], steps=steps, images=n_curve)
-    if n_aa:
-        evaluations[f"autoattack_eps{eps:g}_n{n_aa}"] = dict(kind="autoattack", epsilon=eps, images=n_aa)
+    n_curve, parent = min(n, defaults["curve_images"]), None
+    plan = {f"pgd_eps{eps:g}_steps{steps}x{restarts}_n{n}": dict(kind="pgd", epsilon=eps, steps=steps, restarts=restarts, images=n),
+            f"curve_eps{eps:g}_steps{steps}_n{n_curve}": dict(
+                kind="curve", epsilons=[eps * f for f in (0, .125, .25, .5, .75, 1, 1.5, 2, 4)], steps=steps, images=n_curve),
+            f"autoattack_eps{eps:g}_n{n_aa}": dict(kind="autoattack", epsilon=eps, images=n_aa)}
     if step == "finetune":
         _number("pretrain_epsilon (in 1/255)", pretrain_epsilon, defaults["epsilon"], 0, 255, whole=False)
         _number("pretrain_epochs", pretrain_epochs, 1, 1)
@@ -121,7 +118,8 @@ def experiment(step, *, profile="quick", data_dir=None, arch=None, trainable=Non
                             eval_restarts=eval_restarts, aa_images=aa_images)
         run["parent"] = parent["name"]
     digest = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:10]
-    return dict(run=run, parent=parent, evaluations=evaluations, data_dir=data_dir, out=ROOT / "out" / (profile or "quick"),
+    return dict(run=run, parent=parent, data_dir=data_dir, out=ROOT / "out" / (profile or "quick"),
+                evaluations={key: settings for key, settings in plan.items() if settings["images"]},
                 held_out_epsilon=epsilon or defaults["epsilon"], name=f"{step}_{run['arch']}_{run['trainable']}_eps{epsilon:g}_seed{run['seed']}_{digest}")
 
 
@@ -129,8 +127,7 @@ def experiment(step, *, profile="quick", data_dir=None, arch=None, trainable=Non
 def load_data(name, data_dir=None):
     """The dataset as tensors on the device: {"train", "held_out", "test": (uint8 [N, C, H, W], int64 [N])}.
 
-    "digits": scikit-learn's, the last 500 for testing. "cifar10": from `data_dir`, else $BNAT_DATA, else ./data, where
-    torchvision downloads it if it is missing. ValueError if it cannot be had.
+    "digits": scikit-learn's. "cifar10": from `data_dir`, else $BNAT_DATA, else ./data; downloaded if missing, else ValueError.
     """
     if name == "digits":
         from sklearn.datasets import load_digits
@@ -138,7 +135,7 @@ def load_data(name, data_dir=None):
         both = torch.from_numpy(np.rint(digits.images * 255 / 16).astype(np.uint8))[:, None], torch.from_numpy(digits.target).long()
         train, test = [t[:n] for t in both], [t[n:] for t in both]
     else:
-        root = Path(data_dir or os.environ.get("BNAT_DATA") or ROOT / "data")
+        root = Path(str(data_dir or "") or os.environ.get("BNAT_DATA") or ROOT / "data")
         files = {root / CIFAR10.base_folder / file: md5 for file, md5 in CIFAR10.train_list + CIFAR10.test_list}
         if broken := [str(path) for path, md5 in files.items() if path.exists() and not check_integrity(str(path), md5)]:
             raise ValueError(f"data_dir must hold the official files, got a truncated or altered {broken[0]}: delete it and run again")
@@ -355,8 +352,8 @@ def train_step(model, optimizer, x, y, run):
 def train(exp, data):
     """Train the network of an `experiment` on what `load_data` returned, or take up its checkpoint.
 
-    A checkpoint follows every epoch, and every epoch draws from a seed of its own: a run cut off anywhere ends with the
-    numbers of an uncut one. Returns (model in eval mode, run record, machine record). FloatingPointError if the loss is.
+    A checkpoint follows every epoch, which draws from a seed of its own: a run cut off anywhere ends with the numbers of an
+    uncut one. Returns (model in eval mode, run record, machine record). FloatingPointError if the loss is not finite.
     """
     run, info, path = exp["run"], DATASETS[exp["run"]["data"]], exp["out"] / "checkpoints" / f"{exp['name']}.pt"
     saved = _read(path, _parse_checkpoint)
@@ -412,10 +409,9 @@ def train(exp, data):
     bn = {name: dict(gamma=m.weight.tolist(), beta=m.bias.tolist())
           for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
     cpu = DEVICE.type == "cpu"
-    machine = dict(device=f"CPU, {torch.get_num_threads()} thread(s)" if cpu else torch.cuda.get_device_name(),
+    machine = dict(device=f"CPU, {torch.get_num_threads()} thread(s)" if cpu else torch.cuda.get_device_name(), seconds=seconds,
                    peak_memory_bytes=None if cpu else torch.cuda.max_memory_allocated(), torch=torch.__version__,
-                   python=sys.version.split()[0], precision=str(fast_dtype()), seconds=seconds,
-                   images_per_second=steps * run["batch_size"] * len(seconds) / sum(seconds))
+                   precision=str(fast_dtype()), images_per_second=steps * run["batch_size"] * len(seconds) / sum(seconds))
     return model.eval(), dict(name=exp["name"], run=run, weights=_digest(model), bn=bn, history=history,
                               initial_weights=saved["initial_weights"]), machine
 
@@ -587,10 +583,9 @@ def plot_runs(records):
     """Held-out accuracies after each epoch and robust accuracy against the attack's ε, a line a record, 95 % Wilson bands."""
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.8), sharey=True, layout="constrained")
     for axis, title in zip(axes, ("clean, held-out images", "PGD-10, held-out images", "PGD, test images"), strict=True):
-        axis.set(xlabel="attack radius ε (1/255)" if axis is axes[2] else "epoch", ylim=(0, 100))
+        axis.set(xlabel="attack radius ε (1/255)" if axis is axes[2] else "epoch", ylabel="accuracy (%)" * (axis is axes[0]), ylim=(0, 100))
         axis.set_title(title, fontsize="medium")
         axis.axhline(100 * CHANCE, color="grey", linestyle=":", linewidth=1)
-    axes[0].set_ylabel("accuracy (%)")
     for label, record in records.items():
         style = dict(marker="o", markersize=3, label=label, color=MAIN_ROWS.get(label, [None])[-1])
         for axis, key in zip(axes, ("held_out_clean", "held_out_robust"), strict=False):
