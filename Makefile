@@ -2,8 +2,8 @@ PROFILE ?= quick
 PYTHON  ?= python3
 BIN     := .venv/bin
 OUT      = out/$(PROFILE)
-# a notebook's stderr, its progress and ETA, goes to the terminal as it comes
-RUN      = $(BIN)/papermill --stdout-file /dev/stdout --stderr-file /dev/stderr -p profile $(PROFILE)
+# what a notebook prints, its progress and ETA among it, goes to the terminal as it comes
+RUN      = $(BIN)/papermill --stdout-file - --stderr-file - -p profile $(PROFILE)
 
 .PHONY: help report render test clean
 
@@ -24,6 +24,7 @@ report: .venv/installed  ## run the notebooks at PROFILE (quick, cpu or paper) i
 
 render: report  ## renew the committed records, figures and notebooks from a report at PROFILE
 	mkdir -p records figures && cp -r $(OUT)/records/* records/
+	find records -type f ! -name '[!.]*.json' -delete  # nothing half-written, nothing set aside
 	$(RUN) notebooks/01_pretrain.ipynb notebooks/01_pretrain.ipynb -p epsilon 0
 	$(RUN) notebooks/02_bn_finetune.ipynb notebooks/02_bn_finetune.ipynb
 	$(RUN) notebooks/03_bn_scratch.ipynb notebooks/03_bn_scratch.ipynb
@@ -36,7 +37,7 @@ test: .venv/installed  ## unit tests, the quick report through papermill, nbval 
 	$(BIN)/python -m pytest tests
 
 .venv/installed: requirements.txt
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { echo 'Python cannot make an environment: on Debian, apt install python3-venv'; exit 1; }
 	$(BIN)/pip install -r requirements.txt
 	touch $@
 

@@ -32,6 +32,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent
 GENERATION = 1  # raise it when a change to this file changes the numbers of a run
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True  # float32 is not TF32; same seed, same record
 
 # ---------------------------------------------------------------------------------------- settings
 TRAINABLE = {"all": nn.Module, "bn": nn.BatchNorm2d, "bn+head": (nn.BatchNorm2d, nn.Linear), "head": nn.Linear, "bn_stats": ()}
@@ -45,7 +46,7 @@ DATASETS = {  # images: training images in all; held_out: the last of them, for 
 }
 PROFILES = {  # epsilon in 1/255; epochs and learning rate of each kind of run, clean or with an attack (_at)
     "quick": dict(data="digits", arch="resnet8", epsilon=32, batch_size=64, pretrain=(12, 0.2), pretrain_at=(12, 0.2),
-                  bn=(20, 0.2), bn_at=(20, 0.2), eval_images=500, eval_restarts=2, aa_images=200, curve_images=500),
+                  bn=(20, 0.2), bn_at=(20, 0.2), eval_images=500, eval_restarts=2, aa_images=100, curve_images=500),
     "cpu": dict(data="cifar10", arch="resnet20", epsilon=8, batch_size=128, pretrain=(8, 0.1), pretrain_at=(3, 0.1),
                 bn=(6, 0.2), bn_at=(3, 0.2), eval_images=10000, eval_restarts=1, aa_images=500, curve_images=500),
     "paper": dict(data="cifar10", arch="resnet18", epsilon=8, batch_size=128, pretrain=(30, 0.2), pretrain_at=(30, 0.2),
@@ -59,7 +60,7 @@ SCHEDULES = {  # learning rate, as a share of lr, over the share of updates done
 def _number(name, value, default, low, high=None, whole=True, above=False):
     """The number `value`, or `default` where it is None; ValueError unless it is finite and in range."""
     value = default if value is None else value
-    if (not isinstance(value, (int, float)) or isinstance(value, bool) or not np.isfinite(value) or value < low
+    if (not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) < np.inf or value < low
             or (whole and value % 1) or (above and value == low) or (high is not None and value > high)):
         span = f"{'above' if above else 'from'} {low} {'up' if high is None else f'to {high}'}"
         raise ValueError(f"{name} must be a {'whole ' * whole}number {span}, got {value!r}")
@@ -89,7 +90,7 @@ def experiment(step, *, profile="quick", data_dir=None, arch=None, trainable=Non
     epsilon = _number("epsilon (in 1/255)", epsilon, defaults["epsilon"], 0, 255, whole=False)
     eps = _number("eval_epsilon (in 1/255)", eval_epsilon, epsilon or defaults["epsilon"], 0, 255, whole=False, above=True)
     epochs_default, lr_default = defaults[("pretrain" if step == "pretrain" else "bn") + "_at" * (epsilon > 0)]
-    images = _number("train_images", train_images, data["images"] - data["held_out"], 1, data["images"] - data["held_out"])
+    images = _number("train_images", train_images, data["images"] - data["held_out"], 2, data["images"] - data["held_out"])
     run = dict(
         generation=GENERATION, step=step, data=defaults["data"], arch=_choice("arch", arch, defaults["arch"], ARCHS), parent=None,
         trainable=_choice("trainable", trainable, "all" if step == "pretrain" else "bn", TRAINABLE), epsilon=epsilon,
@@ -205,10 +206,7 @@ def resnet(arch, data="cifar10", classes=10):
 
 
 def set_trainable(model, part):
-    """Freeze all but one part of `model`; return the parameters left to train.
-
-    part: "all"; "bn", every γ and β; "head", the linear layer; "bn+head"; "bn_stats", none: running statistics only.
-    """
+    """Freeze all but a part of `model`, a key of TRAINABLE; return the parameters left to train ("bn_stats": none)."""
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(isinstance(module, TRAINABLE[_choice("trainable", part, None, TRAINABLE)]))
@@ -218,8 +216,10 @@ def set_trainable(model, part):
 def fold_bn(model, dtype=torch.float32):
     """An eval-mode copy of a `resnet` with each BN folded into the convolution before it and all weights frozen.
 
-    Exact up to rounding, since BN is affine in eval mode. dtype: of the layers after the normalisation.
+    Exact up to rounding, since BN is affine in eval mode. dtype: of the layers after the normalisation. Another model: as it is.
     """
+    if not isinstance(getattr(model, "normalize", None), Normalize):
+        return model
     folded = copy.deepcopy(model).eval()
     for module in list(folded.modules()):
         if isinstance(module, (nn.Sequential, BasicBlock)):  # here the order of children is the order of use
@@ -293,7 +293,7 @@ def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_si
     gradients are a `resnet`'s BN-folded copy's in `fast_dtype`, every decision is the model's own in float32 and eval
     mode. Returns dict(clean, robust: bool [N]; clean_predictions, adversarial_predictions: int64 [N]), on the CPU.
     """
-    attacked = fold_bn(model, fast_dtype()) if hasattr(model, "normalize") else model
+    attacked = fold_bn(model, fast_dtype())
     clean, adversarial, bar = [], [], dict(desc=progress, disable=progress is None, delay=3, mininterval=2)
     with _eval_mode(model):
         for start in tqdm(range(0, len(y), batch_size), **bar):
@@ -308,13 +308,13 @@ def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_si
     return dict(clean=clean == y, robust=adversarial == y, clean_predictions=clean, adversarial_predictions=adversarial)
 
 
-def autoattack(model, x, y, *, eps, batch_size=250, seed=0):
+def autoattack(model, x, y, *, eps, batch_size=100, seed=0):
     """Which images survive AutoAttack, version "standard" (Croce & Hein 2020), by its authors' package: bool [N].
 
     A `resnet` is attacked with BN folded, in float32.
     """
     from pyautoattack import AutoAttack
-    target, robust = (fold_bn(model) if hasattr(model, "normalize") else model), []
+    target, robust = fold_bn(model), []
     with _eval_mode(target):
         for start in tqdm(range(0, len(y), batch_size), desc="AutoAttack", delay=3):
             images, labels = to_float(x[start:start + batch_size]), y[start:start + batch_size]
@@ -403,17 +403,16 @@ def train(exp, data):
             epoch=epoch + 1, train_loss=losses.mean().item(), train_accuracy=correct.item() / (steps * run["batch_size"]),
             **{f"held_out_{key}": held_out[key].float().mean().item() for key in ("clean", "robust")}))
         seconds.append(time.perf_counter() - started)
-        saved.update(model=model.state_dict(), optimizer=optimizer.state_dict() if optimizer else {})
+        saved.update(model=model.state_dict(), optimizer=optimizer.state_dict() if optimizer else {}, machine=dict(
+            device=torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)",
+            torch=str(torch.__version__), precision=str(fast_dtype()), seconds=seconds, peak_memory_bytes=torch.cuda.max_memory_allocated(),
+            images_per_second=steps * run["batch_size"] * len(seconds) / sum(seconds)))
         _atomically(path, lambda file: torch.save(saved, file))
     bar.close()
     bn = {name: dict(gamma=m.weight.tolist(), beta=m.bias.tolist())
           for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
-    cpu = DEVICE.type == "cpu"
-    machine = dict(device=f"CPU, {torch.get_num_threads()} thread(s)" if cpu else torch.cuda.get_device_name(), seconds=seconds,
-                   peak_memory_bytes=None if cpu else torch.cuda.max_memory_allocated(), torch=torch.__version__,
-                   precision=str(fast_dtype()), images_per_second=steps * run["batch_size"] * len(seconds) / sum(seconds))
     return model.eval(), dict(name=exp["name"], run=run, weights=_digest(model), bn=bn, history=history,
-                              initial_weights=saved["initial_weights"]), machine
+                              initial_weights=saved["initial_weights"]), saved["machine"]
 
 
 # ----------------------------------------------------------------------------------------- records
@@ -440,14 +439,14 @@ def _read(path, parse):
             return parse(path)
         except Exception as error:  # whatever a broken file makes torch or json raise
             os.replace(path, f"{path}.corrupt")
-            print(f"{os.path.relpath(path, ROOT)} is corrupt ({type(error).__name__}: {str(error).splitlines()[0]}); set aside as "
-                  f"{path.name}.corrupt, to be made again", file=sys.stderr)
+            print(f"{os.path.relpath(path, ROOT)} is corrupt ({str(error).split(chr(10))[0] or error!r}); set aside as {path.name}.corrupt, "
+                  "to be made again", file=sys.stderr)
 
 
 def _parse_checkpoint(path):
     if broken := zipfile.ZipFile(path).testzip():  # torch.load itself ignores the checksums
         raise ValueError(f"{broken} does not match its checksum")
-    return torch.load(path, map_location=DEVICE, weights_only=True)
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _parse_json(path):
@@ -462,17 +461,17 @@ def _write_json(path, content):
     _atomically(path, lambda file: file.write(json.dumps(content).encode()))
 
 
-def read_record(folder):
+def read_record(folder, wanted=()):
     """The finished run in `folder`, or None, with the evaluations of its weights, outcomes as bool [n] (curve: [ε, n]).
 
-    Under "pgd", "autoattack" and "curve" is the one of that kind on most images, or None.
+    Under "pgd", "autoattack" and "curve" is the one of that kind named in `wanted`, else that on most images, or None.
     """
     record = _read(folder / "run.json", _parse_json)
     if record:
         files = {path.stem: _read(path, _parse_json) for path in sorted(folder.glob("*.json")) if path.name != "run.json"}
         record |= dict(machine=files.pop("machine", None), pgd=None, autoattack=None, curve=None)
         record["evaluations"] = {name: e for name, e in files.items() if e and e["weights"] == record["weights"]}
-        for e in sorted(record["evaluations"].values(), key=lambda e: e["settings"]["images"]):
+        for _, e in sorted(record["evaluations"].items(), key=lambda item: (item[0] in wanted, item[1]["settings"]["images"])):
             shape = (*(len(v) for k, v in e["settings"].items() if k == "epsilons"), e["settings"]["images"])
             for key in {"clean", "robust"} & e.keys():
                 bits = np.unpackbits(np.frombuffer(bytes.fromhex(e[key]), np.uint8), count=np.prod(shape))
@@ -484,14 +483,14 @@ def read_record(folder):
 def load_record(exp):
     """The record of an `experiment` with all its evaluations, from records/ or else out/<profile>/records/, or None."""
     for root in (ROOT, exp["out"]):
-        if (record := read_record(root / "records" / exp["name"])) and exp["evaluations"].keys() <= record["evaluations"].keys():
+        if (record := read_record(root / "records" / exp["name"], exp["evaluations"])) and exp["evaluations"].keys() <= record["evaluations"].keys():
             return record
 
 
 def all_records(exp):
     """{name: record} of every record with the data and architecture of `exp`, committed or made here."""
     folders = {path.name: path for root in (exp["out"], ROOT) for path in (root / "records").glob("*")}  # committed ones win
-    found = {name: read_record(folders[name]) for name in sorted(folders)}
+    found = {name: read_record(folders[name], exp["evaluations"]) for name in sorted(folders)}
     return {name: record for name, record in found.items()
             if record and all(record["run"][key] == exp["run"][key] for key in ("data", "arch", "generation"))}
 
@@ -523,7 +522,7 @@ def run_experiment(exp):
             packed = {key: np.packbits(value.numpy()).tobytes().hex() if value.dtype == torch.bool  # an image a bit
                       else torch.bincount(value, minlength=10).tolist() for key, value in result.items()}
             _write_json(folder / f"{name}.json", dict(packed, settings=settings, weights=record["weights"]))
-    return read_record(folder)
+    return read_record(folder, exp["evaluations"])
 
 
 # ------------------------------------------------------------------------------ tables and figures
@@ -563,9 +562,9 @@ def results_table(records):
             table[label]["robustness"] = ("non-trivial" if robust.low > NON_TRIVIAL else "none" if robust.high < NON_TRIVIAL else "undecided")
         if pgd_:
             counts = pgd_["adversarial_predictions"]
-            table[label] |= {"test ε": f"{pgd_['settings']['epsilon']:g}/255", "top class %": f"{100 * max(counts) / sum(counts):.0f}"}
-    columns = ["trained", "train ε", "epochs", "lr", "seed", "test ε", "clean % (n)", "PGD % (n)", "AutoAttack % (n)", "top class %", "robustness"]
-    return pd.DataFrame.from_dict(table, orient="index", columns=columns).fillna("–").rename_axis("model")
+            table[label] |= {"test ε": f"{pgd_['settings']['epsilon']:g}/255", "PGD": "{steps}x{restarts}".format(**pgd_["settings"]), "top class %": f"{100 * max(counts) / sum(counts):.0f}"}
+    columns = ["trained", "train ε", "epochs", "lr", "seed", "test ε", "PGD", "clean % (n)", "PGD % (n)", "AutoAttack % (n)", "top class %", "robustness"]
+    return pd.DataFrame.from_dict(table, orient="index", columns=columns, dtype=object).fillna("–").rename_axis("model")
 
 
 def save(result, exp, name):
