@@ -388,10 +388,10 @@ def train(exp, data):
             losses[step], hits = train_step(model, optimizer, x, labels[batch], run)
             correct += hits
             bar.update()
-            if not seconds and step in (0, 3):  # the first updates, after a warm-up, tell how long it will take
+            if (updates := bar.n - bar.initial) in (1, 4):  # the first ones, after a warm-up, tell how long it will take
                 losses[step].item()
-                warm, minutes = time.perf_counter(), (time.perf_counter() - warm) / 3 * steps * run["epochs"] / 60
-                if step and minutes > 10:
+                warm, minutes = time.perf_counter(), (time.perf_counter() - warm) / 3 * (bar.total - bar.n) / 60
+                if updates == 4 and minutes > 10:
                     print(f"{exp['name']}: about {minutes:.0f} min of training on this {DEVICE.type.upper()}, and its evaluation. Faster: a "
                           "GPU, -p profile quick, fewer epochs (-p epochs 1), fewer images (-p train_images 10000).", flush=True)
         if not losses.isfinite().all():
@@ -489,10 +489,10 @@ def load_record(exp):
 
 def all_records(exp):
     """{name: record} of every record with the data and architecture of `exp`, committed or made here."""
-    folders = {path.name: path for root in (exp["out"], ROOT) for path in (root / "records").glob("*")}  # committed ones win
-    found = {name: read_record(folders[name], exp["evaluations"]) for name in sorted(folders)}
-    return {name: record for name, record in found.items()
-            if record and all(record["run"][key] == exp["run"][key] for key in ("data", "arch", "generation"))}
+    found = {path.name: record for root in (exp["out"], ROOT) for path in (root / "records").glob("*")  # committed ones win
+             if (record := read_record(path, exp["evaluations"]))}
+    return {name: found[name] for name in sorted(found)
+            if all(found[name]["run"][key] == exp["run"][key] for key in ("data", "arch", "generation"))}
 
 
 def run_experiment(exp):
