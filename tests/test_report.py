@@ -128,15 +128,16 @@ def test_nbval_sees_a_number_edited_by_hand(tmp_path):
     assert done.returncode == 1 and re.search(r"\b1 failed", done.stdout), done.stdout[-3000:]
 
 
-def test_readme_table_is_the_main_table():
-    table = pd.read_csv(REPOSITORY / "figures" / "04_main_table.csv", index_col=0)
+@pytest.mark.parametrize("name", ["04_main_table", "04_claims"])
+def test_readme_tables_are_the_report_s(name):
+    table = pd.read_csv(REPOSITORY / "figures" / f"{name}.csv", index_col=0)
     lines = [[cell.strip() for cell in line.strip("| \n").split("|")] for line in (REPOSITORY / "README.md").read_text().splitlines()
              if line.startswith("|")]
-    header = next(line for line in lines if line[0] == "model")
+    header = next(line for line in lines if line[0] == table.index.name)
     shown = {line[0]: line[1:] for line in lines if line[0] in table.index}
     assert list(shown) == list(table.index)
-    for model, cells in shown.items():
-        assert cells == [str(table.loc[model, column]) for column in header[1:]]
+    for label, cells in shown.items():
+        assert cells == [str(table.loc[label, column]) for column in header[1:]]
 
 
 def test_environment_and_requirements_agree():
