@@ -5,6 +5,16 @@ OUT      = out/$(PROFILE)
 # what a notebook prints, its progress and ETA among it, goes to the terminal as it comes
 RUN      = $(BIN)/papermill --stdout-file - --stderr-file - -p profile $(PROFILE)
 
+define STRIP
+import glob, nbformat
+for path in glob.glob("notebooks/*.ipynb"):
+    notebook = nbformat.read(path, as_version=4)
+    for part in (notebook, *notebook.cells):  # the dates and durations of papermill
+        part.metadata.pop("papermill", None)
+    nbformat.write(notebook, path)
+endef
+export STRIP
+
 .PHONY: help report render test clean
 
 help:  ## show this list
@@ -29,8 +39,7 @@ render: report  ## renew the committed records, figures and notebooks from a rep
 	$(RUN) notebooks/02_bn_finetune.ipynb notebooks/02_bn_finetune.ipynb
 	$(RUN) notebooks/03_bn_scratch.ipynb notebooks/03_bn_scratch.ipynb
 	$(RUN) notebooks/04_robustness.ipynb notebooks/04_robustness.ipynb
-	$(BIN)/jupyter nbconvert --to notebook --inplace --ClearMetadataPreprocessor.enabled=True \
-	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask=tags notebooks/*.ipynb  # papermill's dates and durations
+	$(BIN)/python -c "$$STRIP"
 	cp $(OUT)/figures/* figures/
 
 test: .venv/installed  ## unit tests, the quick report through papermill, nbval over the committed notebooks

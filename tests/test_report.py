@@ -91,7 +91,9 @@ def test_the_last_word_of_papermill_is_the_sentence(tmp_path, notebook, name, va
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_committed_notebook_is_a_report(notebook):
-    cells = nbformat.read(REPOSITORY / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
+    read = nbformat.read(REPOSITORY / "notebooks" / f"{notebook}.ipynb", as_version=4)
+    cells = read.cells
+    assert read.metadata.kernelspec.name == "python3"  # papermill needs it
     code = [c for c in cells if c.cell_type == "code"]
     parameters = [c for c in code if "parameters" in c.metadata.get("tags", [])]
     assert len(parameters) == 1 and all("  # " in line for line in parameters[0].source.splitlines())
