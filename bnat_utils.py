@@ -593,6 +593,7 @@ def plot_runs(records):
         if curve := record["curve"]:
             points, epsilons = 100 * np.array([proportion(flags)[:3] for flags in curve["robust"]]), curve["settings"]["epsilons"]
             line, = axes[2].plot(epsilons, points[:, 0], **style)
+            axes[2].set_title(f"PGD, {curve['settings']['images']:,} test images", fontsize="medium")
             axes[2].fill_between(epsilons, points[:, 1], points[:, 2], alpha=0.2, color=line.get_color(), linewidth=0)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small", frameon=False)
     return figure
