@@ -6,9 +6,12 @@ layer, so an L-inf radius is in pixel units: notebooks give `epsilon` in 1/255, 
 """
 
 import copy
+import ctypes
 import hashlib
+import itertools
 import json
 import os
+import shutil
 import sys
 import time
 import zipfile
@@ -30,9 +33,14 @@ from torchvision.models.resnet import BasicBlock, conv1x1, conv3x3
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent
-GENERATION = 1  # raise it when a change to this file changes the numbers of a run
+GENERATION = 1  # raise it when a change to this file changes, beyond rounding, the weights of a run;
+EVALUATION = 2  # this one, when it changes what its evaluation says
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True  # float32 is not TF32; same seed, same record
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(ROOT / "out" / "compiled"))  # code compiled once is there for the next run
+if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc hands big freed blocks back to the kernel,
+    for option, value in ((-3, 2**25), (-1, 2**31 - 1), (-2, 2**28)):  # which clears them anew at every layer; here they are kept
+        libc.mallopt(option, value)  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD: a fifth more steps a second on a CPU
 
 # ---------------------------------------------------------------------------------------- settings
 TRAINABLE = {"all": nn.Module, "bn": nn.BatchNorm2d, "bn+head": (nn.BatchNorm2d, nn.Linear), "head": nn.Linear, "bn_stats": ()}
@@ -120,7 +128,7 @@ def experiment(step, *, profile="quick", data_dir=None, arch=None, trainable=Non
         run["parent"] = parent["name"]
     digest = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:10]
     return dict(run=run, parent=parent, data_dir=data_dir, out=ROOT / "out" / (profile or "quick"),
-                evaluations={key: settings for key, settings in plan.items() if settings["images"]},
+                evaluations={key: dict(settings, generation=EVALUATION) for key, settings in plan.items() if settings["images"]},
                 held_out_epsilon=epsilon or defaults["epsilon"], name=f"{step}_{run['arch']}_{run['trainable']}_eps{epsilon:g}_seed{run['seed']}_{digest}")
 
 
@@ -213,26 +221,34 @@ def set_trainable(model, part):
     return [p for p in model.parameters() if p.requires_grad]
 
 
-def fold_bn(model, dtype=torch.float32):
+def fold_bn(model, dtype=torch.float32, into=None):
     """An eval-mode copy of a `resnet` with each BN folded into the convolution before it and all weights frozen.
 
-    Exact up to rounding, since BN is affine in eval mode. dtype: of the layers after the normalisation. Another model: as it is.
+    Exact up to rounding, since BN is affine in eval mode. dtype: of the layers after the normalisation. into: what an
+    earlier call returned for this network, to be brought up to date in place. Another model is returned as it is.
     """
     if not isinstance(getattr(model, "normalize", None), Normalize):
         return model
-    folded = copy.deepcopy(model).eval()
-    for module in list(folded.modules()):
-        if isinstance(module, (nn.Sequential, BasicBlock)):  # here the order of children is the order of use
-            children = list(module.named_children())
-            for (_, conv), (name, bn) in zip(children, children[1:], strict=False):
-                if isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d):
-                    conv.weight, conv.bias = fuse_conv_bn_weights(
-                        conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
-                    setattr(module, name, nn.Identity())
-    folded = folded.to(dtype=dtype, memory_format=torch.channels_last).requires_grad_(False)
-    folded.normalize = copy.deepcopy(model.normalize)  # in fp32: rounding mean and std would shift the image
-    folded.normalize.out_dtype = dtype
-    return folded
+    pairs = [(f"{path}.{conv}".lstrip("."), f"{path}.{bn}".lstrip(".")) for path, module in model.named_modules()
+             if isinstance(module, (nn.Sequential, BasicBlock))  # here the order of children is the order of use
+             for (conv, a), (bn, b) in itertools.pairwise(module.named_children())
+             if isinstance(a, nn.Conv2d) and isinstance(b, nn.BatchNorm2d)]
+    if into is None:
+        into = copy.deepcopy(model).eval()
+        for conv, bn in pairs:
+            into.get_submodule(conv).bias = nn.Parameter(torch.zeros_like(into.get_submodule(bn).bias))
+            into.set_submodule(bn, nn.Identity())
+        into = into.to(dtype=dtype, memory_format=torch.channels_last).requires_grad_(False)
+        into.normalize = copy.deepcopy(model.normalize)  # in fp32: rounding mean and std would shift the image
+        into.normalize.out_dtype = dtype
+    with torch.no_grad():
+        for conv, bn in pairs:
+            source, bn, target = model.get_submodule(conv), model.get_submodule(bn), into.get_submodule(conv)
+            weight, bias = fuse_conv_bn_weights(source.weight, None, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
+            target.weight.copy_(weight)
+            target.bias.copy_(bias)
+    into.fc.load_state_dict(model.fc.state_dict())
+    return into
 
 
 def fast_dtype():
@@ -254,6 +270,22 @@ def _eval_mode(model):
             module.training = mode
 
 
+def _start(x, eps, random=True):
+    return torch.clamp(x + torch.empty_like(x).uniform_(-eps, eps), x - eps, x + eps).clamp_(0, 1) if random else x.clone()
+
+
+def _ascend(model, adv, x, y, eps, step_size, steps):
+    """`steps` signed gradient steps on the cross-entropy from `adv`, which is overwritten, projected on [0, 1] and the ε-ball of x."""
+    low, high = (x - eps).clamp_(min=0), (x + eps).clamp_(max=1)
+    for _ in range(steps):
+        with torch.enable_grad():
+            loss = F.cross_entropy(model(adv.requires_grad_()).to(adv.dtype), y, reduction="sum")
+        gradient, = torch.autograd.grad(loss, adv)  # the input's gradient alone: no weight's .grad is touched
+        adv = adv.detach().add_(gradient.sign(), alpha=step_size)
+        torch.clamp(adv, low, high, out=adv)
+    return adv
+
+
 def pgd(model, x, y, *, eps, step_size, steps, restarts=1, random_start=True):
     """L-inf projected gradient descent on the cross-entropy (Madry et al. 2018), untargeted, model in eval mode.
 
@@ -266,22 +298,12 @@ def pgd(model, x, y, *, eps, step_size, steps, restarts=1, random_start=True):
         raise ValueError(f"pgd needs eps, step_size, steps >= 0 and restarts >= 1, got {eps}, {step_size}, {steps}, {restarts}")
     x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
 
-    def ascend(x, y):
-        low, high = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
-        adv = torch.clamp(x + torch.empty_like(x).uniform_(-eps, eps), low, high) if random_start else x.clone()
-        for _ in range(steps):
-            with torch.enable_grad():
-                loss = F.cross_entropy(model(adv.requires_grad_()).to(x.dtype), y, reduction="sum")
-            gradient, = torch.autograd.grad(loss, adv)  # the input's gradient alone: no weight's .grad is touched
-            adv = torch.clamp(adv.detach() + step_size * gradient.sign(), low, high)
-        return adv
-
     with _eval_mode(model), torch.no_grad():
-        best = ascend(x, y)
+        best = _ascend(model, _start(x, eps, random_start), x, y, eps, step_size, steps)
         for _ in range(restarts - 1):
             alive = (model(best).argmax(1) == y).nonzero().squeeze(1)
             if len(alive):
-                best[alive] = ascend(x[alive], y[alive])
+                best[alive] = _ascend(model, _start(x[alive], eps, random_start), x[alive], y[alive], eps, step_size, steps)
     return best
 
 
@@ -289,9 +311,10 @@ def pgd(model, x, y, *, eps, step_size, steps, restarts=1, random_start=True):
 def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_size=500, progress=None):
     """Clean and PGD accuracy on images x (uint8, or float in [0, 1]; [N, C, H, W]) with labels y.
 
-    Attacked are the images classified correctly, each restart those not yet broken, with step eps / 4 unless given;
-    gradients are a `resnet`'s BN-folded copy's in `fast_dtype`, every decision is the model's own in float32 and eval
-    mode. Returns dict(clean, robust: bool [N]; clean_predictions, adversarial_predictions: int64 [N]), on the CPU.
+    Attacked are the images classified correctly, each restart those not yet broken, with step eps / 4 unless given; an
+    image broken after 5 steps leaves the batch then. Gradients are a `resnet`'s BN-folded copy's in `fast_dtype`, every
+    decision is the model's own in float32 and eval mode. Returns dict(clean, robust: bool [N]; clean_predictions,
+    adversarial_predictions: int64 [N], when the image left), on the CPU.
     """
     attacked = fold_bn(model, fast_dtype())
     clean, adversarial, bar = [], [], dict(desc=progress, disable=progress is None, delay=3, mininterval=2)
@@ -299,44 +322,64 @@ def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_si
         for start in tqdm(range(0, len(y), batch_size), **bar):
             images, labels = to_float(x[start:start + batch_size]), y[start:start + batch_size]
             clean.append(model(images).argmax(1))
-            adversarial.append(clean[-1].clone())
+            adversarial.append(predictions := clean[-1].clone())
             for _ in range(restarts if eps else 0):
-                if len(alive := (adversarial[-1] == labels).nonzero().squeeze(1)):
-                    adv = pgd(attacked, images[alive], labels[alive], eps=eps, steps=steps, step_size=step_size or eps / 4)
-                    adversarial[-1][alive] = model(adv).argmax(1)
+                adv = _start(images, eps)
+                for block in (min(5, steps), steps - 5):
+                    if block > 0 and len(alive := (predictions == labels).nonzero().squeeze(1)):
+                        adv[alive] = _ascend(attacked, adv[alive], images[alive], labels[alive], eps, step_size or eps / 4, block)
+                        predictions[alive] = model(adv[alive]).argmax(1)
     clean, adversarial, y = torch.cat(clean).cpu(), torch.cat(adversarial).cpu(), y.cpu()
     return dict(clean=clean == y, robust=adversarial == y, clean_predictions=clean, adversarial_predictions=adversarial)
 
 
-def autoattack(model, x, y, *, eps, batch_size=100, seed=0):
-    """Which images survive AutoAttack, version "standard" (Croce & Hein 2020), by its authors' package: bool [N].
+AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")  # the components of its version "standard", in the order they run
 
-    A `resnet` is attacked with BN folded, in float32.
+
+def autoattack(model, x, y, *, eps, batch_size=500, seed=0, state=None):
+    """Which images survive AutoAttack, version "standard" (Croce & Hein 2020), by its authors' package.
+
+    A `resnet` is attacked with BN folded, in float32. Returns {component: bool [n]}, in the order they run: what survives it
+    and those before, so the last is the result. state: a file from which the same evaluation goes on where it was cut off.
     """
     from pyautoattack import AutoAttack
-    target, robust = fold_bn(model), []
-    with _eval_mode(target):
-        for start in tqdm(range(0, len(y), batch_size), desc="AutoAttack", delay=3):
-            images, labels = to_float(x[start:start + batch_size]), y[start:start + batch_size]
-            attack = AutoAttack(target, eps=eps, norm="Linf", version="standard", device=images.device, seed=seed)
-            attack.verbose = False
-            adv, _ = attack.run_standard_evaluation(images, labels, batch_size=batch_size)
-            with torch.no_grad():
-                robust.append((target(adv).argmax(1) == labels).cpu())
-    return torch.cat(robust)
+    target, survivors = fold_bn(model), {}
+    attack = AutoAttack(target, eps=eps, norm="Linf", version="standard", device=y.device, seed=seed)
+    attack.verbose = False
+    # The package's own state file names an attack as done after the next one only, and then would go on with other batches,
+    # to another result: so one component and batch a call, as the package batches them, and a state file of those.
+    done = state and _read(state, _parse_json) or {}
+    with _eval_mode(target), torch.no_grad(), tqdm(total=len(AUTOATTACK), desc="AutoAttack", delay=3, mininterval=2) as bar:
+        parts = torch.arange(len(y)).split(batch_size)
+        alive = torch.cat([part[(target(to_float(x[part])).argmax(1) == y[part]).cpu()] for part in parts])
+        for component in AUTOATTACK:
+            attack.attacks_to_run, parts = [component], [part for part in alive.split(batch_size) if len(part)]
+            for number, part in enumerate(parts):
+                if (key := f"{component} {number}") not in done:
+                    images, labels = to_float(x[part]), y[part]
+                    adv, _ = attack.run_standard_evaluation(images, labels, batch_size=batch_size)
+                    done[key] = (target(adv).argmax(1) == labels).tolist()
+                    if state:
+                        _write_json(state, done)
+                bar.update(1 / len(parts))
+            flags = [flag for number, _ in enumerate(parts) for flag in done[f"{component} {number}"]]
+            alive = alive[torch.tensor(flags, dtype=torch.bool)]
+            survivors[component] = torch.zeros(len(y), dtype=torch.bool).index_fill_(0, alive, True)
+    return survivors
 
 
 # ---------------------------------------------------------------------------------------- training
-def train_step(model, optimizer, x, y, run):
+def train_step(model, optimizer, x, y, run, attacked=None):
     """One update on a batch, on PGD examples where run["epsilon"] is not 0; returns (loss, number correct), unsynchronised.
 
     The attack sees the network in eval mode with BN folded; running statistics see the images of the update only.
-    x: float [N, C, H, W] in [0, 1]; y: int64 [N]; optimizer: None changes nothing but those statistics.
+    x: float [N, C, H, W] in [0, 1]; y: int64 [N]; optimizer: None changes nothing but those statistics; attacked: an earlier
+    `fold_bn` of the model, to be used again.
     """
     dtype = fast_dtype()
     if run["epsilon"]:
-        step_size = run["attack_step_size"] / 255
-        x = pgd(fold_bn(model, dtype), x, y, eps=run["epsilon"] / 255, step_size=step_size, steps=run["attack_steps"])
+        step_size, attacked = run["attack_step_size"] / 255, fold_bn(model, dtype, attacked)
+        x = pgd(attacked, x, y, eps=run["epsilon"] / 255, step_size=step_size, steps=run["attack_steps"])
     model.train(run["trainable"] != "head")  # the head alone: BN stays as it is, statistics included
     with torch.set_grad_enabled(optimizer is not None):
         with torch.autocast(DEVICE.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -371,6 +414,9 @@ def train(exp, data):
     history, seconds = saved["history"], saved["seconds"]
     images, labels = (t[:run["train_images"]] for t in data["train"])
     steps = len(labels) // run["batch_size"]  # a last, smaller batch is left out: static shapes
+    attacked = fold_bn(model, fast_dtype())
+    if shutil.which("g++") and steps * run["epochs"] * run["attack_steps"] > 8000:  # three epochs of CIFAR-10 repay the compiling
+        attacked.compile(dynamic=False, mode="reduce-overhead" if DEVICE.type == "cuda" else None)
     bar = tqdm(total=steps * run["epochs"], initial=steps * len(history), desc=exp["name"], delay=3, mininterval=5,
                disable=len(history) == run["epochs"])
     for epoch in range(len(history), run["epochs"]):
@@ -385,7 +431,7 @@ def train(exp, data):
             x = to_float(augment(images[batch], info["pad"], info["flip"]))
             if optimizer:
                 optimizer.param_groups[0]["lr"] = rates[step]
-            losses[step], hits = train_step(model, optimizer, x, labels[batch], run)
+            losses[step], hits = train_step(model, optimizer, x, labels[batch], run, attacked)
             correct += hits
             bar.update()
             if (updates := bar.n - bar.initial) in (1, 4):  # the first ones, after a warm-up, tell how long it will take
@@ -470,10 +516,11 @@ def read_record(folder, wanted=()):
     if record:
         files = {path.stem: _read(path, _parse_json) for path in sorted(folder.glob("*.json")) if path.name != "run.json"}
         record |= dict(machine=files.pop("machine", None), pgd=None, autoattack=None, curve=None)
-        record["evaluations"] = {name: e for name, e in files.items() if e and e["weights"] == record["weights"]}
+        record["evaluations"] = {name: e for name, e in files.items() if e and e["weights"] == record["weights"]
+                                 and e["settings"].get("generation") == EVALUATION}
         for _, e in sorted(record["evaluations"].items(), key=lambda item: (item[0] in wanted, item[1]["settings"]["images"])):
             shape = (*(len(v) for k, v in e["settings"].items() if k == "epsilons"), e["settings"]["images"])
-            for key in {"clean", "robust"} & e.keys():
+            for key in {"clean", "robust", *AUTOATTACK} & e.keys():
                 bits = np.unpackbits(np.frombuffer(bytes.fromhex(e[key]), np.uint8), count=np.prod(shape))
                 e[key] = bits.astype(bool).reshape(shape)
             record[e["settings"]["kind"]] = e
@@ -513,7 +560,9 @@ def run_experiment(exp):
             x, y = (t[:settings["images"]] for t in data["test"])
             attack = {key: settings[key] for key in ("steps", "restarts") if key in settings}
             if settings["kind"] == "autoattack":
-                result = dict(robust=autoattack(model, x, y, eps=settings["epsilon"] / 255))
+                state = exp["out"] / "checkpoints" / f"{exp['name']}.{name}.{record['weights'][:10]}.json"
+                result = autoattack(model, x, y, eps=settings["epsilon"] / 255, state=state)
+                result["robust"] = list(result.values())[-1]
             elif settings["kind"] == "curve":
                 epsilons = tqdm(settings["epsilons"], desc="accuracy against ε", delay=3)
                 result = dict(robust=torch.stack([evaluate(model, x, y, eps=e / 255, **attack)["robust"] for e in epsilons]))

@@ -1,10 +1,14 @@
 """The attack and the networks: what every number of the report rests on."""
+import itertools
+import shutil
+
 import foolbox
 import pytest
 import torch
 from conftest import bnat
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyautoattack import AutoAttack
 from torch import nn
 
 LAYOUTS = {
@@ -113,6 +117,10 @@ def test_folding_bn_is_exact(arch, data):
         folded = bnat.fold_bn(model)
         assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
         torch.testing.assert_close(folded(x), model(x), rtol=1e-5, atol=1e-5)
+        for tensor in model.state_dict().values():  # an update later
+            tensor.mul_(1.01) if tensor.is_floating_point() else None
+        assert bnat.fold_bn(model, into=folded) is folded
+        torch.testing.assert_close(folded(x), model(x), rtol=1e-5, atol=1e-5)
 
 
 def test_architectures_have_the_published_sizes():
@@ -121,7 +129,62 @@ def test_architectures_have_the_published_sizes():
     assert bnat.resnet("resnet18")(torch.rand(2, 3, 32, 32, device=bnat.DEVICE)).shape == (2, 10)
 
 
-def test_autoattack_is_no_weaker_than_pgd(trained, digits):
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++")
+def test_compiling_the_attack_changes_rounding_only(trained, digits):
+    x, y = bnat.to_float(digits["test"][0]), digits["test"][1]
+    plain, compiled = bnat.fold_bn(trained), bnat.fold_bn(trained)
+    compiled.compile(dynamic=False)
+    adversarial = []
+    for net in (plain, compiled):
+        torch.manual_seed(0)
+        adversarial.append(bnat.pgd(net, x, y, eps=32 / 255, step_size=8 / 255, steps=7))
+    with torch.no_grad():
+        losses = [nn.functional.cross_entropy(trained(adv), y).item() for adv in adversarial]
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+    bnat.fold_bn(bnat.resnet("resnet8", "digits"), into=compiled)  # other weights reach the compiled network
+    with torch.no_grad():
+        assert not torch.allclose(compiled(x), plain(x))
+
+
+def test_bfloat16_gradients_are_no_weaker(trained, digits):
+    x, y = digits["test"]
+    robust = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        net, robust[dtype] = bnat.fold_bn(trained, dtype), []
+        for seed in range(5):
+            torch.manual_seed(seed)
+            adv = bnat.pgd(net, bnat.to_float(x), y, eps=32 / 255, step_size=8 / 255, steps=20)
+            with torch.no_grad():
+                robust[dtype].append((trained(adv).argmax(1) == y).float().mean().item())
+    assert abs(sum(robust[torch.float32]) - sum(robust[torch.bfloat16])) / 5 <= 0.005
+
+
+def test_autoattack_is_the_package_s_and_resumes(trained, digits, tmp_path, monkeypatch):
     x, y = (t[:60] for t in digits["test"])
-    pgd = bnat.evaluate(trained, x, y, eps=32 / 255, steps=20)["robust"]
-    assert bnat.autoattack(trained, x, y, eps=32 / 255).sum() <= pgd.sum()
+    ours = bnat.autoattack(trained, x, y, eps=32 / 255, batch_size=20)
+    assert tuple(ours) == bnat.AUTOATTACK
+    flags = list(ours.values())
+    assert all((later <= earlier).all() for earlier, later in itertools.pairwise(flags))
+    assert flags[-1].sum() <= bnat.evaluate(trained, x, y, eps=32 / 255, steps=20)["robust"].sum()
+
+    package = AutoAttack(trained, norm="Linf", eps=32 / 255, version="standard", seed=0, device=y.device)
+    package.verbose = False
+    adv, _ = package.run_standard_evaluation(bnat.to_float(x), y, batch_size=20)
+    with torch.no_grad():
+        assert torch.equal((trained(adv).argmax(1) == y).cpu(), flags[-1])
+
+    calls, run = [], AutoAttack.run_standard_evaluation
+
+    def counted(self, *args, **kwargs):
+        if len(calls) == 4:
+            raise KeyboardInterrupt  # inside the second component: three batches of the first are done
+        calls.append(self.attacks_to_run)
+        return run(self, *args, **kwargs)
+
+    monkeypatch.setattr(AutoAttack, "run_standard_evaluation", counted)
+    state = tmp_path / "state.json"
+    with pytest.raises(KeyboardInterrupt):
+        bnat.autoattack(trained, x, y, eps=32 / 255, batch_size=20, state=state)
+    calls[:] = [None] * 5
+    resumed = bnat.autoattack(trained, x, y, eps=32 / 255, batch_size=20, state=state)
+    assert ["apgd-ce"] not in calls and all(torch.equal(a, b) for a, b in zip(resumed.values(), flags, strict=True))
