@@ -15,7 +15,7 @@ for path in glob.glob("notebooks/*.ipynb"):
 endef
 export STRIP
 
-.PHONY: help report render test clean
+.PHONY: help report render test bench clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*  ## /\1: /p' Makefile
@@ -44,6 +44,10 @@ render: report  ## renew the committed records, figures and notebooks from a rep
 
 test: .venv/installed  ## unit tests, the quick report through papermill, nbval over the committed notebooks
 	$(BIN)/python -m pytest tests
+
+bench: .venv/installed  ## time and check the attack, the training step and the evaluation against other libraries
+	$(BIN)/pip install -q -r benchmarks/requirements.txt
+	$(BIN)/python benchmarks/bench.py
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv || { echo 'Python cannot make an environment: on Debian, apt install python3-venv'; exit 1; }

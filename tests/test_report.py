@@ -139,6 +139,20 @@ def test_readme_tables_are_the_report_s(name):
         assert cells == [str(table.loc[label, column]) for column in header[1:]]
 
 
+def benchmark_rows():
+    """The benchmark's table as lines of the README."""
+    for row in pd.read_csv(REPOSITORY / "figures" / "benchmark_cpu.csv").to_dict("records"):
+        robust = "–" if pd.isna(row["robust %"]) else f"{row['robust %']:.1f} ({row['n']:,.0f})"
+        peak = "–" if pd.isna(row["peak MB"]) else f"{row['peak MB']:.0f}"
+        speed = "{0} [{1}, {2}]".format(*(f"{v:,.0f}" if v >= 1000 else f"{v:.3g}" for v in (row["images/s"], row["lowest"], row["highest"])))
+        yield f"| {row['task']} | {row['variant']} | {speed} | {row['ours / this']:.2f} | {robust} | {peak} |"
+
+
+def test_readme_shows_the_benchmark_as_it_ran():
+    shown = [line for line in (REPOSITORY / "README.md").read_text().splitlines() if line.startswith(("| AT step", "| PGD-20", "| AutoAttack,", "| input"))]
+    assert shown == list(benchmark_rows())
+
+
 def test_environment_and_requirements_agree():
     environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
     pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
