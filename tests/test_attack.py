@@ -177,7 +177,7 @@ def test_autoattack_is_the_package_s_and_resumes(trained, digits, tmp_path, monk
 
     def counted(self, *args, **kwargs):
         if len(calls) == 4:
-            raise KeyboardInterrupt  # inside the second component: three batches of the first are done
+            raise KeyboardInterrupt  # after the first component, whose three batches at most are done
         calls.append(self.attacks_to_run)
         return run(self, *args, **kwargs)
 
