@@ -414,7 +414,7 @@ def train(exp, data):
     history, seconds = saved["history"], saved["seconds"]
     images, labels = (t[:run["train_images"]] for t in data["train"])
     steps = len(labels) // run["batch_size"]  # a last, smaller batch is left out: static shapes
-    attacked = fold_bn(model, fast_dtype())
+    attacked = fold_bn(model, fast_dtype()) if run["epsilon"] else None
     if shutil.which("g++") and steps * run["epochs"] * run["attack_steps"] > 8000:  # three epochs of CIFAR-10 repay the compiling
         attacked.compile(dynamic=False, mode="reduce-overhead" if DEVICE.type == "cuda" else None)
     bar = tqdm(total=steps * run["epochs"], initial=steps * len(history), desc=exp["name"], delay=3, mininterval=5,
@@ -630,9 +630,10 @@ def save(result, exp, name):
 def plot_runs(records):
     """Held-out accuracies after each epoch and robust accuracy against the attack's ε, a line a record, 95 % Wilson bands."""
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.8), sharey=True, layout="constrained")
-    for axis, title in zip(axes, ("clean, held-out images", "PGD-10, held-out images", "PGD, test images"), strict=True):
+    held_out = "/".join(sorted({f"{DATASETS[record['run']['data']]['held_out']:,}" for record in records.values()}))
+    for axis, title in zip(axes, (f"clean, {held_out} held-out images", f"PGD-10, {held_out} held-out images", "PGD, test images"), strict=True):
         axis.set(xlabel="attack radius ε (1/255)" if axis is axes[2] else "epoch", ylabel="accuracy (%)" * (axis is axes[0]), ylim=(0, 100))
-        axis.set_title(title, fontsize="medium")
+        axis.set_title(title, fontsize="small")
         axis.axhline(100 * CHANCE, color="grey", linestyle=":", linewidth=1)
     for label, record in records.items():
         style = dict(marker="o", markersize=3, label=label, color=MAIN_ROWS.get(label, [None])[-1])
@@ -642,7 +643,7 @@ def plot_runs(records):
         if curve := record["curve"]:
             points, epsilons = 100 * np.array([proportion(flags)[:3] for flags in curve["robust"]]), curve["settings"]["epsilons"]
             line, = axes[2].plot(epsilons, points[:, 0], **style)
-            axes[2].set_title(f"PGD, {curve['settings']['images']:,} test images", fontsize="medium")
+            axes[2].set_title(f"PGD, {curve['settings']['images']:,} test images", fontsize="small")
             axes[2].fill_between(epsilons, points[:, 1], points[:, 2], alpha=0.2, color=line.get_color(), linewidth=0)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small", frameon=False)
     return figure
