@@ -13,9 +13,15 @@ for path in glob.glob("notebooks/*.ipynb"):
         part.metadata.pop("papermill", None)
     nbformat.write(notebook, path)
 endef
-export STRIP
+define CONTROLS
+import bnat_utils as bnat
+for label in bnat.CONTROLS:
+    step, settings = bnat.control(label, "$(PROFILE)")
+    print({"finetune": "02_bn_finetune", "scratch": "03_bn_scratch"}[step], *(f"-p {key} {value}" for key, value in settings.items()))
+endef
+export STRIP CONTROLS
 
-.PHONY: help report render test bench clean
+.PHONY: help report controls render test bench clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*  ## /\1: /p' Makefile
@@ -31,6 +37,12 @@ report: .venv/installed  ## run the notebooks at PROFILE (quick, cpu or paper) i
 	@echo; echo "Executed notebooks:"; ls $(OUT)/*.ipynb
 	@echo; echo "Figures and tables:"; ls $(OUT)/figures/*
 	@echo; $(BIN)/python -c "import pandas as pd; print(pd.read_csv('$(OUT)/figures/04_main_table.csv', index_col=0).T.to_string())"
+
+controls: .venv/installed  ## run the controls of 04_robustness at PROFILE, a papermill call each; then make report shows them
+	@mkdir -p $(OUT)/controls
+	$(BIN)/python -c "$$CONTROLS" | while read notebook parameters; do \
+	  $(RUN) notebooks/$$notebook.ipynb "$(OUT)/controls/$$(echo $$notebook $$parameters | sed 's/-p //g; s/[^a-z0-9_.+]/_/g').ipynb" \
+	    $$parameters </dev/null || exit 1; done
 
 render: report  ## renew the committed records, figures and notebooks from a report at PROFILE
 	mkdir -p records figures && cp -r $(OUT)/records/* records/

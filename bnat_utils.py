@@ -8,6 +8,7 @@ layer, so an L-inf radius is in pixel units: notebooks give `epsilon` in 1/255, 
 import copy
 import ctypes
 import hashlib
+import importlib.util
 import itertools
 import json
 import os
@@ -42,8 +43,13 @@ if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  #
     for option, value in ((-3, 2**25), (-1, 2**31 - 1), (-2, 2**28)):  # which clears them anew at every layer; here they are kept
         libc.mallopt(option, value)  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD: a fifth more steps a second on a CPU
 
+plt.style.use(ROOT / "notebooks" / "bnat.mplstyle")
+
 # ---------------------------------------------------------------------------------------- settings
-TRAINABLE = {"all": nn.Module, "bn": nn.BatchNorm2d, "bn+head": (nn.BatchNorm2d, nn.Linear), "head": nn.Linear, "bn_stats": ()}
+TRAINABLE = {  # the modules whose parameters learn; conv_subset: two weights of each convolution's output channel, as many as γ and β
+    "all": nn.Module, "bn": nn.BatchNorm2d, "bn+head": (nn.BatchNorm2d, nn.Linear), "head": nn.Linear, "bn_stats": (),
+    "conv_subset": nn.Conv2d,
+}
 ARCHS = {  # stage widths, residual blocks a stage; resnet8 is for the 8x8 digits
     "resnet8": ((4, 8, 16), 1), "resnet20": ((16, 32, 64), 3), "resnet56": ((16, 32, 64), 9),
     "resnet18": ((64, 128, 256, 512), 2),
@@ -54,14 +60,25 @@ DATASETS = {  # images: training images in all; held_out: the last of them, for 
 }
 PROFILES = {  # epsilon in 1/255; epochs and learning rate of each kind of run, clean or with an attack (_at)
     "quick": dict(data="digits", arch="resnet8", epsilon=32, batch_size=64, pretrain=(12, 0.2), pretrain_at=(12, 0.2),
-                  bn=(20, 0.2), bn_at=(20, 0.2), eval_images=500, eval_restarts=2, aa_images=100, curve_images=500),
+                  bn=(20, 0.2), bn_at=(20, 0.2), eval_images=500, eval_restarts=2, aa_images=100, curve_images=500, check_images=100, control_epochs=20),
     "cpu": dict(data="cifar10", arch="resnet20", epsilon=8, batch_size=128, pretrain=(8, 0.1), pretrain_at=(3, 0.1),
-                bn=(6, 0.2), bn_at=(3, 0.2), eval_images=10000, eval_restarts=1, aa_images=500, curve_images=500),
+                bn=(6, 0.2), bn_at=(3, 0.2), eval_images=10000, eval_restarts=1, aa_images=500, curve_images=500, check_images=200, control_epochs=1),
     "paper": dict(data="cifar10", arch="resnet18", epsilon=8, batch_size=128, pretrain=(30, 0.2), pretrain_at=(30, 0.2),
-                  bn=(30, 0.2), bn_at=(30, 0.2), eval_images=10000, eval_restarts=10, aa_images=1000, curve_images=1000),
+                  bn=(30, 0.2), bn_at=(30, 0.2), eval_images=10000, eval_restarts=10, aa_images=1000, curve_images=1000, check_images=500, control_epochs=30),
 }
 SCHEDULES = {  # learning rate, as a share of lr, over the share of updates done: linear between these points
     "cycle": ((0, 0.4, 1), (0, 1, 0)), "steps": ((0, .4, .4, .6, .6, .8, .8), (1, 1, .1, .1, .01, .01, .001)),
+}
+
+
+CONTROLS = {  # label: step and its parameters; all have the profile's control_epochs, times any factor here
+    "BN": ("finetune", {}), "BN statistics": ("finetune", dict(trainable="bn_stats")), "head": ("finetune", dict(trainable="head")),
+    "BN + head": ("finetune", dict(trainable="bn+head")), "as many random convolution weights": ("finetune", dict(trainable="conv_subset")),
+    "BN, random features": ("scratch", {}), "BN, random features, 3 x epochs": ("scratch", dict(epochs=3)),
+    "BN, clean, robust features": ("finetune", dict(pretrain_epsilon=None, epsilon=0)),
+    **{f"BN, lr x {factor:g}": ("finetune", dict(lr=factor)) for factor in (0.25, 4)},
+    **{f"BN, random features, lr x {factor:g}": ("scratch", dict(lr=factor)) for factor in (0.25, 4)},
+    **{f"BN, features of {dose} epoch{'s' * (dose > 1)}": ("finetune", dict(pretrain_epochs=dose)) for dose in (1, 2, 5, 10)},
 }
 
 
@@ -82,14 +99,24 @@ def _choice(name, value, default, allowed):
     return value
 
 
+def _weights_file(name):
+    """The file of notebook parameter `pretrain_weights`; "pyautoattack": the standard ResNet-18 that ships in that package."""
+    shipped = name == "pyautoattack" and importlib.util.find_spec(name).submodule_search_locations[0]
+    path = Path(shipped, "examples", "model_test.pt") if shipped else Path(str(name))
+    if not path.is_file():
+        raise ValueError(f"pretrain_weights must be \"pyautoattack\" or a file with a network's state_dict, got {str(name)!r}")
+    return path
+
+
 def experiment(step, *, profile="quick", data_dir=None, arch=None, trainable=None, epsilon=None, pretrain_epsilon=0,
-               pretrain_epochs=None, seed=0, epochs=None, batch_size=None, lr=None, weight_decay=None, schedule=None,
+               pretrain_epochs=None, pretrain_weights=None, seed=0, epochs=None, batch_size=None, lr=None, weight_decay=None, schedule=None,
                attack_steps=None, attack_step_size=None, train_images=None, eval_epsilon=None, eval_steps=None,
-               eval_restarts=None, eval_images=None, aa_images=None):
+               eval_restarts=None, eval_images=None, aa_images=None, check_images=None):
     """Check the parameters of one experiment and fill in the profile's defaults; does no work.
 
     step: "pretrain" or "scratch" (from random initialisation: all weights, a part) or "finetune" (from a pretrain run);
-    the rest are notebook parameters, explained there; None takes the default. Returns a dict: `run`, all that decides
+    the rest are notebook parameters, explained there; None takes the default. pretrain_weights: for "pretrain", weights to be
+    taken as they are, in place of training; for "finetune", those of its parent. Returns a dict: `run`, all that decides
     the weights; `name`, ending in the hash of `run`; `parent`, the experiment whose weights it starts from, or None;
     `evaluations`, {file name: settings}; `out`, the folder to write. ValueError: what is allowed, and what it got.
     """
@@ -111,32 +138,50 @@ def experiment(step, *, profile="quick", data_dir=None, arch=None, trainable=Non
         attack_step_size=_number("attack_step_size (in 1/255)", attack_step_size, epsilon / 4 or 1, 0, 255, whole=False, above=True))
     if not epsilon:  # without an attack its settings decide nothing
         run.update(attack_steps=0, attack_step_size=0.0)
+    if pretrain_weights and step == "pretrain":
+        run.update(epochs=0, pretrain_weights=hashlib.sha256(_weights_file(pretrain_weights).read_bytes()).hexdigest())
     steps, restarts = _number("eval_steps", eval_steps, 20, 1), _number("eval_restarts", eval_restarts, defaults["eval_restarts"], 1)
     n = _number("eval_images", eval_images, defaults["eval_images"], 0, data["test"])
     n_aa = _number("aa_images", aa_images, defaults["aa_images"], 0, data["test"])
     n_curve, parent = min(n, defaults["curve_images"]), None
+    n_check = _number("check_images", check_images, min(n, defaults["check_images"]), 0, data["test"])
+    n_features = n_curve * (n_check > 0)
     plan = {f"pgd_eps{eps:g}_steps{steps}x{restarts}_n{n}": dict(kind="pgd", epsilon=eps, steps=steps, restarts=restarts, images=n),
             f"curve_eps{eps:g}_steps{steps}_n{n_curve}": dict(
                 kind="curve", epsilons=[eps * f for f in (0, .125, .25, .5, .75, 1, 1.5, 2, 4)], steps=steps, images=n_curve),
-            f"autoattack_eps{eps:g}_n{n_aa}": dict(kind="autoattack", epsilon=eps, images=n_aa)}
+            f"autoattack_eps{eps:g}_n{n_aa}": dict(kind="autoattack", epsilon=eps, images=n_aa),
+            f"checks_eps{eps:g}_n{n_check}": dict(kind="checks", epsilon=eps, images=n_check),
+            f"features_eps{eps:g}_n{n_features}": dict(kind="features", epsilon=eps, images=n_features)}
     if step == "finetune":
         _number("pretrain_epsilon (in 1/255)", pretrain_epsilon, defaults["epsilon"], 0, 255, whole=False)
         _number("pretrain_epochs", pretrain_epochs, 1, 1)
         parent = experiment("pretrain", profile=profile, data_dir=data_dir, arch=arch, seed=seed, epochs=pretrain_epochs,
                             epsilon=pretrain_epsilon, eval_epsilon=eps, eval_steps=eval_steps, eval_images=eval_images,
-                            eval_restarts=eval_restarts, aa_images=aa_images)
+                            eval_restarts=eval_restarts, aa_images=aa_images, check_images=check_images,
+                            pretrain_weights=pretrain_weights)
         run["parent"] = parent["name"]
     digest = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:10]
-    return dict(run=run, parent=parent, data_dir=data_dir, out=ROOT / "out" / (profile or "quick"),
+    return dict(run=run, parent=parent, data_dir=data_dir, weights=pretrain_weights, out=ROOT / "out" / (profile or "quick"),
                 evaluations={key: dict(settings, generation=EVALUATION) for key, settings in plan.items() if settings["images"]},
                 held_out_epsilon=epsilon or defaults["epsilon"], name=f"{step}_{run['arch']}_{run['trainable']}_eps{epsilon:g}_seed{run['seed']}_{digest}")
 
 
+def control(label, profile, seed=0):
+    """The step and the notebook parameters of a control, a key of CONTROLS, at a profile."""
+    (step, changes), defaults = CONTROLS[label], PROFILES[profile]
+    settings = dict(profile=profile, seed=seed, check_images=0) | changes
+    settings["epochs"] = defaults["control_epochs"] * changes.get("epochs", 1)
+    if "lr" in changes:  # chosen on held-out images: the test images are not looked at
+        settings |= dict(lr=defaults["bn_at"][1] * changes["lr"], eval_images=0, aa_images=0)
+    return step, settings
+
+
 # -------------------------------------------------------------------------------------------- data
-def load_data(name, data_dir=None):
+def load_data(name, data_dir=None, download=True):
     """The dataset as tensors on the device: {"train", "held_out", "test": (uint8 [N, C, H, W], int64 [N])}.
 
-    "digits": scikit-learn's. "cifar10": from `data_dir`, else $BNAT_DATA, else ./data; downloaded if missing, else ValueError.
+    "digits": scikit-learn's. "cifar10": from `data_dir`, else $BNAT_DATA, else ./data; downloaded if missing
+    and `download`, else ValueError.
     """
     if name == "digits":
         from sklearn.datasets import load_digits
@@ -149,7 +194,7 @@ def load_data(name, data_dir=None):
         if broken := [str(path) for path, md5 in files.items() if path.exists() and not check_integrity(str(path), md5)]:
             raise ValueError(f"data_dir must hold the official files, got a truncated or altered {broken[0]}: delete it and run again")
         try:
-            sets = CIFAR10(root, download=not all(path.exists() for path in files)), CIFAR10(root, train=False)
+            sets = CIFAR10(root, download=download and not all(path.exists() for path in files)), CIFAR10(root, train=False)
             train, test = [(torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(s.targets)) for s in sets]
         except (OSError, RuntimeError) as error:
             raise ValueError(f"data_dir (or BNAT_DATA) must be a folder that holds {CIFAR10.base_folder}, got {str(root)!r}, "
@@ -190,14 +235,16 @@ class Normalize(nn.Module):
         return x.to(self.out_dtype or x.dtype, memory_format=torch.channels_last)
 
 
-def resnet(arch, data="cifar10", classes=10):
+def resnet(arch, data="cifar10", classes=10, normalize=True):
     """A ResNet for small images with the normalisation of `data` inside: float [N, C, H, W] in [0, 1] to logits [N, classes].
 
+    normalize: False takes the images as they are.
     arch: a key of ARCHS. ResNet-20/56 as in He et al. 2016, section 4.2, but with projection shortcuts; ResNet-18 with
     the 3x3 stem that is usual on CIFAR. Blocks and initialisation are torchvision's.
     """
-    (widths, blocks), info, inputs = ARCHS[arch], DATASETS[data], ARCHS[arch][0][0]
-    layers = [("normalize", Normalize(info["mean"], info["std"])), ("conv1", conv3x3(len(info["mean"]), inputs)),
+    (widths, blocks), inputs, channels = ARCHS[arch], ARCHS[arch][0][0], len(DATASETS[data]["mean"])
+    mean, std = (DATASETS[data]["mean"], DATASETS[data]["std"]) if normalize else ((0.0,) * channels, (1.0,) * channels)
+    layers = [("normalize", Normalize(mean, std)), ("conv1", conv3x3(channels, inputs)),
               ("bn1", nn.BatchNorm2d(inputs)), ("relu", nn.ReLU(inplace=True))]
     for stage, width in enumerate(widths):
         for block in range(blocks):
@@ -219,6 +266,15 @@ def set_trainable(model, part):
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(isinstance(module, TRAINABLE[_choice("trainable", part, None, TRAINABLE)]))
     return [p for p in model.parameters() if p.requires_grad]
+
+
+def _learn_two_per_channel(weight, generator, decay):
+    """Mask the gradient of a convolution's weight to two entries an output channel (Frankle et al. 2021, section 5).
+
+    The weight decay is in the gradient: SGD's own would shrink what is frozen."""
+    order = torch.rand(len(weight), weight[0].numel(), generator=generator).argsort(1)
+    mask = (order < 2).view_as(weight).to(weight.device)
+    weight.register_hook(lambda gradient: mask * (gradient + decay * weight.detach()))
 
 
 def fold_bn(model, dtype=torch.float32, into=None):
@@ -336,11 +392,12 @@ def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_si
 AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")  # the components of its version "standard", in the order they run
 
 
-def autoattack(model, x, y, *, eps, batch_size=500, seed=0, state=None):
+def autoattack(model, x, y, *, eps, components=AUTOATTACK, batch_size=500, seed=0, state=None):
     """Which images survive AutoAttack, version "standard" (Croce & Hein 2020), by its authors' package.
 
     A `resnet` is attacked with BN folded, in float32. Returns {component: bool [n]}, in the order they run: what survives it
-    and those before, so the last is the result. state: a file from which the same evaluation goes on where it was cut off.
+    and those before, so the last is the result. components: fewer of them make an attack of its own, not
+    AutoAttack. state: a file from which the same evaluation goes on where it was cut off.
     """
     from pyautoattack import AutoAttack
     target, survivors = fold_bn(model), {}
@@ -349,10 +406,10 @@ def autoattack(model, x, y, *, eps, batch_size=500, seed=0, state=None):
     # The package's own state file names an attack as done after the next one only, and then would go on with other batches,
     # to another result: so one component and batch a call, as the package batches them, and a state file of those.
     done = state and _read(state, _parse_json) or {}
-    with _eval_mode(target), torch.no_grad(), tqdm(total=len(AUTOATTACK), desc="AutoAttack", delay=3, mininterval=2) as bar:
+    with _eval_mode(target), torch.no_grad(), tqdm(total=len(components), desc=", ".join(components), delay=3, mininterval=2) as bar:
         parts = torch.arange(len(y)).split(batch_size)
         alive = torch.cat([part[(target(to_float(x[part])).argmax(1) == y[part]).cpu()] for part in parts])
-        for component in AUTOATTACK:
+        for component in components:
             attack.attacks_to_run, parts = [component], [part for part in alive.split(batch_size) if len(part)]
             for number, part in enumerate(parts):
                 if (key := f"{component} {number}") not in done:
@@ -368,7 +425,116 @@ def autoattack(model, x, y, *, eps, batch_size=500, seed=0, state=None):
     return survivors
 
 
+def adversarial(model, x, y, *, eps, step_size=None, steps=20, random_start=True):
+    """`pgd` images of a whole set on a `resnet`'s BN-folded copy in `fast_dtype`, none left out early; step eps / 4 unless given."""
+    attacked, settings = fold_bn(model, fast_dtype()), dict(eps=eps, step_size=step_size or eps / 4, steps=steps, random_start=random_start)
+    parts = zip(to_float(x).split(500), y.split(500), strict=True)
+    return torch.cat([pgd(attacked, *part, **settings) for part in parts])
+
+
+CHECK_STEPS, CHECK_RESTARTS = (1, 2, 5, 10, 20, 50, 100, 200), 10
+
+
+def input_gradient(model, x, y):
+    """The gradient of the cross-entropy with respect to each image; x: float [N, C, H, W]; model in eval mode, BN folded."""
+    folded = fold_bn(model)
+    with _eval_mode(folded), torch.enable_grad():
+        return torch.autograd.grad(F.cross_entropy(folded(x.requires_grad_()), y, reduction="sum"), x)[0]
+
+
+@torch.no_grad()
+def loss_landscape(model, x, y, *, eps, points=17):
+    """Cross-entropy around images: mean over them at x + a sign(gradient) + b (random signs), a and b from -eps to eps.
+
+    Returns (float [points, points], a by row; bool [n]: does the loss of this image rise more at a = eps than at b = eps).
+    """
+    x, folded = to_float(x), fold_bn(model)
+    directions = input_gradient(model, x.clone(), y).sign(), torch.randint_like(x, 2).mul(2).sub(1)
+    with _eval_mode(folded):
+        def loss(a, b):
+            moved = (x + a * directions[0] + b * directions[1]).clamp(0, 1)
+            return torch.cat([F.cross_entropy(folded(part), labels, reduction="none")
+                              for part, labels in zip(moved.split(500), y.split(500), strict=True)])
+        axis = torch.linspace(-eps, eps, points).tolist()
+        surface = torch.stack([torch.stack([loss(a, b).mean() for b in axis]) for a in axis])
+        return surface.cpu(), (loss(eps, 0) > loss(0, eps)).cpu()
+
+
+def check_attacks(model, x, y, *, eps, state=None):
+    """What the checks against gradient masking look at (Athalye et al. 2018; Carlini et al. 2019), on images x with labels y.
+
+    Returns bool [n], which images stay correct, each image attacked to the end: "fgsm", one step of eps from the image; PGD of
+    "steps 1" to "steps 200", eps / 4 each, from one random start; "unbounded", 100 steps of 8/255 from the image. Further PGD-20
+    with "restarts 1" to "restarts 10"; the gradient-free "square" alone; "steepest": bool [n] and "landscape" of `loss_landscape`.
+    state: a file from which Square goes on where it was cut off.
+    """
+    def survive(**attack):
+        torch.manual_seed(0)  # one random start for all, so that only the steps differ
+        return evaluate(model, adversarial(model, x, y, **attack), y, eps=0)["clean"]
+
+    result = {f"steps {steps}": survive(eps=eps, steps=steps) for steps in CHECK_STEPS}
+    result["fgsm"] = survive(eps=eps, step_size=eps, steps=1, random_start=False)
+    result["unbounded"] = survive(eps=1, step_size=8 / 255, steps=100, random_start=False)
+    alive = torch.ones(len(y), dtype=torch.bool)
+    for restarts in range(1, CHECK_RESTARTS + 1):
+        if alive.any():
+            alive = torch.zeros_like(alive).masked_scatter(alive, evaluate(model, x[alive], y[alive], eps=eps)["robust"])
+        result[f"restarts {restarts}"] = alive
+    result["landscape"], result["steepest"] = loss_landscape(model, x, y, eps=eps)
+    return result | autoattack(model, x, y, eps=eps, components=("square",), state=state)
+
+
+@torch.no_grad()
+def bn_features(model, x, y, *, eps):
+    """Each BN channel as a feature in the sense of Ilyas et al. 2019: the spatial mean f of what enters the layer, before its γ and β.
+
+    Under PGD-20 of eps on the model. Returns float [channels], layers in the order of the record's "bn": "fragility", mean |f(adv) - f(x)|
+    over f's standard deviation; "useful_clean", "useful_adversarial", the largest |correlation| of f with one class; "shift", the mean's
+    move between clean and adversarial inputs over the standard deviation; "variance_ratio", adversarial over clean. And int8
+    [4, C, H, W], for pictures: "gradient", the input's, 127 its image's largest; "perturbation", 127 is eps.
+    """
+    x, layers = to_float(x), [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    adv = adversarial(model, x, y, eps=eps)
+
+    def moments(images):
+        seen = [[] for _ in layers]
+        hooks = [layer.register_forward_pre_hook(lambda _, inputs, out=out: out.append(
+            torch.stack([inputs[0].mean((2, 3)), inputs[0].square().mean((2, 3))]))) for layer, out in zip(layers, seen, strict=True)]
+        with _eval_mode(model):
+            for part in images.split(500):
+                model(part)
+        for hook in hooks:
+            hook.remove()
+        means, squares = torch.cat([torch.cat(out, 1) for out in seen], 2).double()
+        return means, means.mean(0), squares.mean(0) - means.mean(0).square()  # [n, channels]; its mean; variance over all positions
+
+    def usefulness(f):
+        f, classes = ((t - t.mean(0)) / t.std(0).clamp_min(1e-12) for t in (f, F.one_hot(y).to(f)))
+        return (f.T @ classes / (len(y) - 1)).abs().amax(1)
+
+    (clean, mean, variance), (moved, mean_adv, variance_adv) = moments(x), moments(adv)
+    gradient = input_gradient(model, x[:4].clone(), y[:4])
+    numbers = dict(fragility=(moved - clean).abs().mean(0) / clean.std(0).clamp_min(1e-12), useful_clean=usefulness(clean),
+                   useful_adversarial=usefulness(moved), shift=(mean_adv - mean).abs() / variance.clamp_min(1e-12).sqrt(),
+                   variance_ratio=variance_adv / variance.clamp_min(1e-12))
+    shown = dict(gradient=gradient / gradient.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30), perturbation=(adv - x)[:4] / eps)
+    return {key: value.float().cpu() for key, value in numbers.items()} | {
+        key: (127 * value).round().to(torch.int8).cpu() for key, value in shown.items()}
+
+
 # ---------------------------------------------------------------------------------------- training
+def _load_weights(model, name):
+    """Load weights from elsewhere, a state_dict with the model's tensors in the model's order, whatever their names."""
+    try:
+        foreign, own = torch.load(_weights_file(name), map_location="cpu", weights_only=True), model.state_dict()
+        fits = [t.shape for t in foreign.values()] == [t.shape for t in own.values()]
+    except Exception:  # whatever a file that is no checkpoint, or has code in it, makes torch raise
+        fits = False
+    if not fits:
+        raise ValueError(f"pretrain_weights must be a state_dict with the tensors of the network `arch`, got {str(name)!r}")
+    model.load_state_dict(dict(zip(own, foreign.values(), strict=True)))
+
+
 def train_step(model, optimizer, x, y, run, attacked=None):
     """One update on a batch, on PGD examples where run["epsilon"] is not 0; returns (loss, number correct), unsynchronised.
 
@@ -392,6 +558,37 @@ def train_step(model, optimizer, x, y, run, attacked=None):
     return loss.detach(), (logits.argmax(1) == y).sum()
 
 
+def _machine(seconds, images):
+    """What a run ran on, and its speed: seconds, of each epoch; images, in each."""
+    return dict(device=torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)",
+                torch=str(torch.__version__), precision=str(fast_dtype()), seconds=seconds, peak_memory_bytes=torch.cuda.max_memory_allocated(),
+                images_per_second=images * len(seconds) / sum(seconds) if seconds else 0.0)
+
+
+def _network(exp, saved, data=None):
+    """The network of a checkpoint (`saved`), or else the one that an experiment starts from; `data`: to train a missing parent."""
+    torch.manual_seed(exp["run"]["seed"])
+    model = resnet(exp["run"]["arch"], exp["run"]["data"], normalize="pretrain_weights" not in (exp["parent"] or exp)["run"])
+    if saved:
+        model.load_state_dict(saved["model"])
+    elif exp["parent"]:
+        model.load_state_dict(train(exp["parent"], data)[0].state_dict())
+    elif exp["weights"]:
+        _load_weights(model, exp["weights"])
+    return model
+
+
+def _optimizer(model, run):
+    """SGD over the part of the model that a run trains, or None where no parameter learns."""
+    parameters, decay = set_trainable(model, run["trainable"]), run["weight_decay"]
+    if run["trainable"] == "conv_subset":
+        generator = torch.Generator().manual_seed(run["seed"])
+        for weight in parameters:
+            _learn_two_per_channel(weight, generator, decay)
+        decay = 0
+    return torch.optim.SGD(parameters, run["lr"], momentum=0.9, nesterov=True, weight_decay=decay) if parameters else None
+
+
 def train(exp, data):
     """Train the network of an `experiment` on what `load_data` returned, or take up its checkpoint.
 
@@ -400,17 +597,11 @@ def train(exp, data):
     """
     run, info, path = exp["run"], DATASETS[exp["run"]["data"]], exp["out"] / "checkpoints" / f"{exp['name']}.pt"
     saved = _read(path, _parse_checkpoint)
-    torch.manual_seed(run["seed"])
-    model = resnet(run["arch"], run["data"])
-    if exp["parent"] and not saved:
-        model.load_state_dict(train(exp["parent"], data)[0].state_dict())
-    parameters, decay = set_trainable(model, run["trainable"]), run["weight_decay"]
-    optimizer = torch.optim.SGD(parameters, run["lr"], momentum=0.9, nesterov=True, weight_decay=decay) if parameters else None
-    if saved:
-        model.load_state_dict(saved["model"])
-        if optimizer:
-            optimizer.load_state_dict(saved["optimizer"])
-    saved = saved or dict(initial_weights=_digest(model), history=[], seconds=[])
+    model = _network(exp, saved, data)
+    optimizer = _optimizer(model, run)
+    if saved and optimizer:
+        optimizer.load_state_dict(saved["optimizer"])
+    saved = saved or dict(initial_weights=_digest(model), history=[], seconds=[], machine=_machine([], 0))
     history, seconds = saved["history"], saved["seconds"]
     images, labels = (t[:run["train_images"]] for t in data["train"])
     steps = len(labels) // run["batch_size"]  # a last, smaller batch is left out: static shapes
@@ -449,10 +640,8 @@ def train(exp, data):
             epoch=epoch + 1, train_loss=losses.mean().item(), train_accuracy=correct.item() / (steps * run["batch_size"]),
             **{f"held_out_{key}": held_out[key].float().mean().item() for key in ("clean", "robust")}))
         seconds.append(time.perf_counter() - started)
-        saved.update(model=model.state_dict(), optimizer=optimizer.state_dict() if optimizer else {}, machine=dict(
-            device=torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)",
-            torch=str(torch.__version__), precision=str(fast_dtype()), seconds=seconds, peak_memory_bytes=torch.cuda.max_memory_allocated(),
-            images_per_second=steps * run["batch_size"] * len(seconds) / sum(seconds)))
+        saved.update(model=model.state_dict(), optimizer=optimizer.state_dict() if optimizer else {},
+                     machine=_machine(seconds, steps * run["batch_size"]))
         _atomically(path, lambda file: torch.save(saved, file))
     bar.close()
     bn = {name: dict(gamma=m.weight.tolist(), beta=m.bias.tolist())
@@ -507,39 +696,78 @@ def _write_json(path, content):
     _atomically(path, lambda file: file.write(json.dumps(content).encode()))
 
 
-def read_record(folder, wanted=()):
-    """The finished run in `folder`, or None, with the evaluations of its weights, outcomes as bool [n] (curve: [ε, n]).
+def _encode(value):
+    """A measured tensor for JSON: bool as a bit an entry in hex; labels as a count of each; int8 in hex; float to four digits."""
+    array = value.numpy()
+    if array.dtype == np.int64:
+        return np.bincount(array, minlength=10).tolist()
+    if array.dtype == np.float32:
+        return np.char.mod("%.4g", array).astype(float).tolist()
+    return np.packbits(array).tobytes().hex() if array.dtype == bool else dict(shape=array.shape, int8=array.tobytes().hex())
 
-    Under "pgd", "autoattack" and "curve" is the one of that kind named in `wanted`, else that on most images, or None.
+
+def _decode(evaluation):
+    """An evaluation's file as arrays: outcomes as bool [n] (curve: [ε, n]), the rest as `_encode` says."""
+    shape = (*(len(v) for k, v in evaluation["settings"].items() if k == "epsilons"), evaluation["settings"]["images"])
+    for key, value in evaluation.items():
+        if isinstance(value, dict) and "int8" in value:
+            evaluation[key] = np.frombuffer(bytes.fromhex(value["int8"]), np.int8).reshape(value["shape"])
+        elif isinstance(value, str) and key != "weights":
+            bits = np.unpackbits(np.frombuffer(bytes.fromhex(value), np.uint8), count=np.prod(shape))
+            evaluation[key] = bits.astype(bool).reshape(shape)
+        elif isinstance(value, list):
+            evaluation[key] = np.array(value)
+    return evaluation
+
+
+def read_record(*folders, wanted=()):
+    """The finished run in the first of `folders` that holds one, or None, with the evaluations of its weights in all of them.
+
+    Under each kind ("pgd", "autoattack", ...) is the one of that kind named in `wanted`, else that on most images, or None.
     """
-    record = _read(folder / "run.json", _parse_json)
-    if record:
-        files = {path.stem: _read(path, _parse_json) for path in sorted(folder.glob("*.json")) if path.name != "run.json"}
-        record |= dict(machine=files.pop("machine", None), pgd=None, autoattack=None, curve=None)
-        record["evaluations"] = {name: e for name, e in files.items() if e and e["weights"] == record["weights"]
-                                 and e["settings"].get("generation") == EVALUATION}
+    runs = [(run, folder) for folder in folders if (run := _read(folder / "run.json", _parse_json))]
+    if runs:
+        files = {path: _read(path, _parse_json) for folder in reversed(folders) for path in sorted(folder.glob("*.json"))}
+        record = runs[0][0] | dict.fromkeys(("pgd", "autoattack", "curve", "checks", "features"))
+        record["evaluations"] = {path.stem: _decode(e) for path, e in files.items() if e and e.get("weights") == record["weights"]
+                                 and e.get("settings", {}).get("generation") == EVALUATION}
+        record["machine"] = files.get(runs[0][1] / "machine.json")
         for _, e in sorted(record["evaluations"].items(), key=lambda item: (item[0] in wanted, item[1]["settings"]["images"])):
-            shape = (*(len(v) for k, v in e["settings"].items() if k == "epsilons"), e["settings"]["images"])
-            for key in {"clean", "robust", *AUTOATTACK} & e.keys():
-                bits = np.unpackbits(np.frombuffer(bytes.fromhex(e[key]), np.uint8), count=np.prod(shape))
-                e[key] = bits.astype(bool).reshape(shape)
             record[e["settings"]["kind"]] = e
-    return record
+        return record
 
 
 def load_record(exp):
-    """The record of an `experiment` with all its evaluations, from records/ or else out/<profile>/records/, or None."""
-    for root in (ROOT, exp["out"]):
-        if (record := read_record(root / "records" / exp["name"], exp["evaluations"])) and exp["evaluations"].keys() <= record["evaluations"].keys():
+    """The record of an `experiment` with all its evaluations, from records/ and out/<profile>/records/, or None."""
+    folders = [root / "records" / exp["name"] for root in (ROOT, exp["out"])]
+    for order in (folders, folders[::-1]):  # committed weights win, unless only others have been evaluated so
+        if (record := read_record(*order, wanted=exp["evaluations"])) and exp["evaluations"].keys() <= record["evaluations"].keys():
             return record
 
 
 def all_records(exp):
     """{name: record} of every record with the data and architecture of `exp`, committed or made here."""
-    found = {path.name: record for root in (exp["out"], ROOT) for path in (root / "records").glob("*")  # committed ones win
-             if (record := read_record(path, exp["evaluations"]))}
-    return {name: found[name] for name in sorted(found)
-            if all(found[name]["run"][key] == exp["run"][key] for key in ("data", "arch", "generation"))}
+    names = sorted({path.name for root in (ROOT, exp["out"]) for path in (root / "records").glob("*")})
+    found = {name: read_record(ROOT / "records" / name, exp["out"] / "records" / name, wanted=exp["evaluations"]) for name in names}
+    return {name: record for name, record in found.items()
+            if record and all(record["run"][key] == exp["run"][key] for key in ("data", "arch", "generation"))}
+
+
+def _measure(model, data, settings, seed, state):
+    """One evaluation of `experiment`: its settings to a dict of tensors."""
+    torch.manual_seed(seed)
+    (x, y), kind, eps = (t[:settings["images"]] for t in data["test"]), settings["kind"], settings.get("epsilon", 0) / 255
+    if kind == "autoattack":
+        result = autoattack(model, x, y, eps=eps, state=state)
+        return result | dict(robust=list(result.values())[-1])
+    if kind == "curve":
+        epsilons = tqdm(settings["epsilons"], desc="accuracy against ε", delay=3)
+        return dict(robust=torch.stack([evaluate(model, x, y, eps=e / 255, steps=settings["steps"])["robust"] for e in epsilons]))
+    if kind == "checks":
+        return check_attacks(model, x, y, eps=eps, state=state)
+    if kind == "features":
+        return bn_features(model, x, y, eps=eps)
+    return evaluate(model, x, y, eps=eps, steps=settings["steps"], restarts=settings["restarts"], progress=f"PGD-{settings['steps']}")
 
 
 def run_experiment(exp):
@@ -550,28 +778,55 @@ def run_experiment(exp):
         return record
     data = load_data(exp["run"]["data"], exp["data_dir"])
     model, record, machine = train(exp, data)
-    folder = exp["out"] / "records" / exp["name"]
-    if (read_record(folder) or {}).get("weights") != record["weights"]:  # evaluations of other weights are no longer read
-        _write_json(folder / "machine.json", machine)
-        _write_json(folder / "run.json", record)
+    folders = [exp["out"] / "records" / exp["name"], ROOT / "records" / exp["name"]]
+    if (read_record(folders[0]) or {}).get("weights") != record["weights"]:  # evaluations of other weights are no longer read
+        _write_json(folders[0] / "machine.json", machine)
+        _write_json(folders[0] / "run.json", record)
+    done = read_record(*folders)["evaluations"]
     for name, settings in exp["evaluations"].items():
-        if name not in read_record(folder)["evaluations"]:
-            torch.manual_seed(exp["run"]["seed"])
-            x, y = (t[:settings["images"]] for t in data["test"])
-            attack = {key: settings[key] for key in ("steps", "restarts") if key in settings}
-            if settings["kind"] == "autoattack":
-                state = exp["out"] / "checkpoints" / f"{exp['name']}.{name}.{record['weights'][:10]}.json"
-                result = autoattack(model, x, y, eps=settings["epsilon"] / 255, state=state)
-                result["robust"] = list(result.values())[-1]
-            elif settings["kind"] == "curve":
-                epsilons = tqdm(settings["epsilons"], desc="accuracy against ε", delay=3)
-                result = dict(robust=torch.stack([evaluate(model, x, y, eps=e / 255, **attack)["robust"] for e in epsilons]))
-            else:
-                result = evaluate(model, x, y, eps=settings["epsilon"] / 255, progress=f"PGD-{settings['steps']}", **attack)
-            packed = {key: np.packbits(value.numpy()).tobytes().hex() if value.dtype == torch.bool  # an image a bit
-                      else torch.bincount(value, minlength=10).tolist() for key, value in result.items()}
-            _write_json(folder / f"{name}.json", dict(packed, settings=settings, weights=record["weights"]))
-    return read_record(folder, exp["evaluations"])
+        if name not in done:
+            state = exp["out"] / "checkpoints" / f"{exp['name']}.{name}.{record['weights'][:10]}.json"
+            result = _measure(model, data, settings, exp["run"]["seed"], state)
+            _write_json(folders[0] / f"{name}.json", {key: _encode(value) for key, value in result.items()} | dict(
+                settings=settings, weights=record["weights"]))
+    return read_record(*folders, wanted=exp["evaluations"])
+
+
+def transfer(targets, source, images):
+    """Which of the first test images the networks of `targets` still classify correctly when PGD-20 attacks `source`.
+
+    Experiments: {label: target}, source; the radius is the profile's. Returns {label: bool [n]} of those that the targets' records
+    hold, or that can be measured, and are then written there, because the data and both checkpoints are here. Trains nothing.
+    """
+    def find(exp):
+        return read_record(ROOT / "records" / exp["name"], exp["out"] / "records" / exp["name"]) or dict(weights=None, evaluations={})
+
+    def network(exp):
+        """The network of the record, from its checkpoint."""
+        saved = _read(exp["out"] / "checkpoints" / f"{exp['name']}.pt", _parse_checkpoint)
+        if saved and len(saved["history"]) == exp["run"]["epochs"]:
+            model = _network(exp, saved).eval()
+            return model if _digest(model) == find(exp)["weights"] else None
+
+    eps, records, data = source["held_out_epsilon"] / 255, {label: find(exp) for label, exp in targets.items()}, None
+    name = f"transfer_eps{255 * eps:g}_n{images}_{str(find(source)['weights'])[:10]}"
+    found = {label: r["evaluations"][name]["robust"] for label, r in records.items() if name in r["evaluations"]}
+    try:
+        data = len(found) < len(targets) and load_data(source["run"]["data"], source["data_dir"], download=False)
+    except ValueError:  # no data here
+        pass
+    if data and (attacked := network(source)):
+        torch.manual_seed(source["run"]["seed"])
+        x, y = (t[:images] for t in data["test"])
+        adv = adversarial(attacked, x, y, eps=eps)
+        for label in targets.keys() - found.keys():
+            if model := network(targets[label]):
+                robust = evaluate(model, adv, y, eps=0)["clean"]
+                settings = dict(kind="transfer", epsilon=255 * eps, images=images, source=source["name"], generation=EVALUATION)
+                _write_json(source["out"] / "records" / targets[label]["name"] / f"{name}.json",
+                            dict(robust=_encode(robust), settings=settings, weights=records[label]["weights"]))
+                found[label] = robust.numpy()
+    return found
 
 
 # ------------------------------------------------------------------------------ tables and figures
@@ -605,10 +860,10 @@ def results_table(records):
         table[label] = {f"{name} % (n)": percent(proportion(*key)) for name, key in dict(
             clean=(pgd_, "clean"), PGD=(pgd_,), AutoAttack=(aa,)).items()}
         if run:
-            table[label] |= {"trained": run["trainable"], "train ε": f"{run['epsilon']:g}/255", "epochs": run["epochs"],
-                             "lr": f"{run['lr']:g}", "seed": run["seed"]}
-        if robust := proportion(aa or pgd_):
-            table[label]["robustness"] = ("non-trivial" if robust.low > NON_TRIVIAL else "none" if robust.high < NON_TRIVIAL else "undecided")
+            table[label] |= {"trained": run["trainable"], "train ε": f"{run['epsilon']:g}/255", "epochs": str(run["epochs"]),
+                             "lr": f"{run['lr']:g}", "seed": str(run["seed"])}
+        if robust := proportion(aa or pgd_):  # PGD bounds robust accuracy from above: alone it can deny it, not confirm it
+            table[label]["robustness"] = "none" if robust.high < NON_TRIVIAL else "non-trivial" if aa and robust.low > NON_TRIVIAL else "undecided"
         if pgd_:
             counts = pgd_["adversarial_predictions"]
             table[label] |= {"test ε": f"{pgd_['settings']['epsilon']:g}/255", "PGD": "{steps}x{restarts}".format(**pgd_["settings"]), "top class %": f"{100 * max(counts) / sum(counts):.0f}"}
@@ -616,34 +871,98 @@ def results_table(records):
     return pd.DataFrame.from_dict(table, orient="index", columns=columns, dtype=object).fillna("–").rename_axis("model")
 
 
+def mcnemar(a, b):
+    """Two outcomes on the same images, bool [n], compared: (mean(a) - mean(b), low, high, p).
+
+    The 95 % interval is Agresti & Min's (2005) for paired proportions, p is McNemar's exact two-sided test on the images that differ.
+    """
+    only_a, only_b, n = int((a & ~b).sum()), int((b & ~a).sum()), a.size
+    middle, half = (only_a - only_b) / (n + 2), 1.96 * (only_a + only_b + 1 - (only_a - only_b) ** 2 / (n + 2)) ** 0.5 / (n + 2)
+    p = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+    return (only_a - only_b) / n, middle - half, middle + half, float(p)
+
+
+def trust(record, transfers=()):
+    """The checks against gradient masking that a record allows (Athalye et al. 2018; Carlini et al. 2019), one row a check.
+
+    transfers: what `transfer` from other networks returned. Columns: expected, the pattern; measured, accuracies in percent; n, images;
+    verdict: "as expected", "SUSPECT", "not yet run" or, for a network that gives over 90 % of the clean images one label, "constant":
+    no attack can move it, and the patterns say nothing. Two points, or the share named, are allowed for random starts.
+    """
+    pgd_, aa, curve, checks = (record[key] for key in ("pgd", "autoattack", "curve", "checks"))
+    constant = pgd_ is not None and max(pgd_["clean_predictions"]) > 0.9 * sum(pgd_["clean_predictions"])
+    rows = {}
+
+    def check(name, expected, flags, holds):
+        rates = [100 * f.mean() for f in flags]
+        verdict = "not yet run" if not flags else "constant" if constant else "as expected" if holds(rates) else "SUSPECT"
+        rows[name] = {"expected": expected, "measured": " → ".join(f"{rate:.1f}" for rate in rates) or "–",
+                      "n": flags[0].size if flags else 0, "verdict": verdict}
+
+    def checked(*keys):
+        return [checks[key] for key in keys] if checks else []
+
+    def falling(rates):
+        return (rates <= np.minimum.accumulate(rates) + 2.001).all()
+
+    def near(rates, share):  # the last no lower than the first, but for two points or this share of it
+        return rates[-1] >= rates[0] - max(2.001, share * rates[0])
+
+    n, most = min(pgd_["robust"].size, aa["robust"].size) if pgd_ and aa else 0, f"restarts {CHECK_RESTARTS}"
+    check("PGD → AutoAttack", "no weaker; takes at most a quarter more", [e["robust"][:n] for e in (pgd_, aa) if n],
+          lambda r: falling(r) and near(r, 0.25))
+    check("FGSM → PGD-20", "one step is no stronger than twenty", checked("fgsm", "steps 20"), falling)
+    check(f"PGD of {', '.join(map(str, CHECK_STEPS))} steps", "more steps never leave more", checked(*(f"steps {s}" for s in CHECK_STEPS)), falling)
+    check("PGD-20 → PGD-200", "converged: takes at most a tenth more", checked("steps 20", "steps 200"), lambda r: near(r, 0.1))
+    check(f"1 → {CHECK_RESTARTS} restarts of PGD-20", "converged: take at most a tenth more", checked("restarts 1", most), lambda r: near(r, 0.1))
+    check(f"PGD-20 of {CHECK_RESTARTS} restarts → Square alone", "the gradient-free attack is no stronger", checked(most, "square"), lambda r: near(r, 0))
+    check("white-box parts of AutoAttack → Square alone", "the gradient-free attack is no stronger",
+          [aa["fab-t"][:checks["square"].size], checks["square"][:aa["fab-t"].size]] if aa and checks else [], lambda r: near(r, 0))
+    own = [pgd_["robust"][:flags.size] for flags in transfers] if pgd_ else []
+    check("own PGD → strongest transfer", "no other network's examples are stronger",
+          min(zip(own, transfers, strict=False), key=lambda pair: pair[1].mean() - pair[0].mean(), default=[]), lambda r: near(r, 0))
+    check("PGD at 0, ⅛, ¼, ½, ¾, 1, 1½, 2, 4 x ε", "falls with ε, to below chance, 10 %", list(curve["robust"]) if curve else [],
+          lambda r: falling(r) and r[-1] < 100 * CHANCE)
+    check("unbounded PGD", "0 %", checked("unbounded"), lambda r: r[0] == 0)
+    check("loss rises more along the gradient", "than along random signs, on 90 % of the images", checked("steepest"), lambda r: r[0] >= 90)
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("check")
+
+
+TINTS = {"not confirmed": "#fbe3d3", "confirmed": "#d6e9f6", "SUSPECT": "#f7c9ae", "✗": "#f7c9ae", "as expected": "#d6e9f6", "✓": "#d6e9f6", "constant": "#eeeeee",
+         "non-trivial": "#d6e9f6", "none": "#eeeeee", "undecided": "#fbe3d3", "not yet run": "#eeeeee"}
+
+
 def save(result, exp, name):
-    """Write a table as .csv, which is returned, or a figure as .png and .pdf, to out/<profile>/figures/<name>."""
+    """Write to out/<profile>/figures/<name>: a table as .csv, returned as styled HTML, or a figure as .png and .pdf."""
     path = exp["out"] / "figures" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(result, pd.DataFrame):
+        from IPython.display import HTML
         result.to_csv(f"{path}.csv")
-        return result
-    result.savefig(f"{path}.png", dpi=200, bbox_inches="tight")
-    result.savefig(f"{path}.pdf", bbox_inches="tight", metadata={"CreationDate": None})  # the same bytes each time
+        style = result.style.format(precision=1).set_uuid(name).map(lambda cell: next(  # an id of its own, the same each time
+            (f"background-color: {tint}; color: black" for word, tint in TINTS.items() if str(cell).split(" (")[0].endswith(word)), ""))
+        return HTML(style.set_table_styles([{"selector": "td, th", "props": "text-align: left; vertical-align: top"}]).to_html())
+    result.savefig(f"{path}.png")
+    result.savefig(f"{path}.pdf", metadata={"CreationDate": None})  # the same bytes each time
 
 
 def plot_runs(records):
     """Held-out accuracies after each epoch and robust accuracy against the attack's ε, a line a record, 95 % Wilson bands."""
-    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.8), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.8), sharey=True)
     held_out = "/".join(sorted({f"{DATASETS[record['run']['data']]['held_out']:,}" for record in records.values()}))
     for axis, title in zip(axes, (f"clean, {held_out} held-out images", f"PGD-10, {held_out} held-out images", "PGD, test images"), strict=True):
         axis.set(xlabel="attack radius ε (1/255)" if axis is axes[2] else "epoch", ylabel="accuracy (%)" * (axis is axes[0]), ylim=(0, 100))
-        axis.set_title(title, fontsize="small")
+        axis.set_title(title)
         axis.axhline(100 * CHANCE, color="grey", linestyle=":", linewidth=1)
     for label, record in records.items():
-        style = dict(marker="o", markersize=3, label=label, color=MAIN_ROWS.get(label, [None])[-1])
+        style = dict(marker="o", label=label, color=MAIN_ROWS.get(label, [None])[-1])
         for axis, key in zip(axes, ("held_out_clean", "held_out_robust"), strict=False):
             axis.plot([h["epoch"] for h in record["history"]], [100 * h[key] for h in record["history"]], **style)
             axis.xaxis.get_major_locator().set_params(integer=True)
         if curve := record["curve"]:
             points, epsilons = 100 * np.array([proportion(flags)[:3] for flags in curve["robust"]]), curve["settings"]["epsilons"]
             line, = axes[2].plot(epsilons, points[:, 0], **style)
-            axes[2].set_title(f"PGD, {curve['settings']['images']:,} test images", fontsize="small")
+            axes[2].set_title(f"PGD, {curve['settings']['images']:,} test images")
             axes[2].fill_between(epsilons, points[:, 1], points[:, 2], alpha=0.2, color=line.get_color(), linewidth=0)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small", frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure

@@ -9,7 +9,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 import bnat_utils as bnat  # noqa: E402
 
-FAST = dict(aa_images=0, eval_images=100, eval_restarts=1, batch_size=64)  # a quick run in seconds
+FAST = dict(aa_images=0, check_images=0, eval_images=100, eval_restarts=1, batch_size=64)  # a quick run in seconds
 
 
 @pytest.fixture

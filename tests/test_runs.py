@@ -39,11 +39,13 @@ def test_only_the_chosen_part_moves(root, digits, part):
         bn = "bn" in key or "downsample.1" in key
         statistic = key.endswith(("running_mean", "running_var", "num_batches_tracked"))
         learns = {"all": not statistic, "bn": bn and not statistic, "head": key.startswith("fc"), "bn_stats": False,
-                  "bn+head": (bn and not statistic) or key.startswith("fc")}[part]
+                  "bn+head": (bn and not statistic) or key.startswith("fc"), "conv_subset": False}[part]
         if learns and bn:
             assert (old != new).all(), f"a γ or β of {key} has not moved"
         elif learns or (statistic and part != "head"):
             assert not torch.equal(old, new), key
+        elif part == "conv_subset" and old.dim() == 4:
+            assert ((old != new).flatten(1).sum(1) == 2).all(), f"not two weights a channel of {key}, as γ and β would be"
         else:
             assert torch.equal(old, new), key
 
@@ -155,8 +157,12 @@ def test_missing_data_is_said(tmp_path, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(bnat.CIFAR10, "download", offline)
-    with pytest.raises(ValueError, match=r"data_dir .*must be a folder that holds cifar-10-batches-py, got .*download failed"):
-        bnat.load_data("cifar10", tmp_path)
+    for download in (True, False):
+        with pytest.raises(ValueError, match=r"data_dir .*must be a folder that holds cifar-10-batches-py, got .*download failed"):
+            bnat.load_data("cifar10", tmp_path, download)
+    monkeypatch.setattr(bnat.CIFAR10, "download", lambda _: pytest.fail("download=False downloads"))
+    with pytest.raises(ValueError):
+        bnat.load_data("cifar10", tmp_path, download=False)
 
 
 def test_a_truncated_batch_is_named(tmp_path):
@@ -181,6 +187,73 @@ def test_wilson_interval():
     assert (p.rate, p.n) == (0.15, 100) and p.low == pytest.approx(0.0931, abs=1e-4) and p.high == pytest.approx(0.2328, abs=1e-4)
 
 
+def test_mcnemar():
+    a, b = np.zeros((2, 100), dtype=bool)
+    a[:60], b[:50], b[60:62] = True, True, True  # 10 images only a, 2 only b: p = 2 (1 + 12 + 66) / 2^12
+    difference, low, high, p = bnat.mcnemar(a, b)
+    assert difference == 0.08 and p == pytest.approx(0.03857, abs=1e-5)
+    assert (low, high) == pytest.approx((0.0108, 0.1460), abs=1e-4)  # 8/102 ± 1.96 sqrt(10.5 + 2.5 - 8^2/102) / 102, Agresti & Min 2005
+    assert bnat.mcnemar(a, a)[0::3] == (0, 1) and bnat.mcnemar(a, a)[1] < 0 < bnat.mcnemar(a, a)[2]
+
+
+def test_weights_from_elsewhere(root, digits, trained):
+    foreign = {f"net.{number}": value for number, value in enumerate(trained.state_dict().values())}  # other names, the same order
+    torch.save(foreign, root / "theirs.pt")
+    exp = bnat.experiment("finetune", pretrain_weights=root / "theirs.pt", epochs=1, **FAST)
+    record = bnat.run_experiment(exp)
+    parent = bnat.load_record(exp["parent"])
+    assert record["initial_weights"] == parent["weights"] == bnat._digest(trained) and parent["history"] == []
+    model = bnat.resnet("resnet8", "digits", normalize=False)
+    model.load_state_dict(trained.state_dict())
+    x, y = digits["test"]
+    assert parent["pgd"]["clean"].tolist() == bnat.evaluate(model.eval(), x[:100], y[:100], eps=0)["clean"].tolist()
+
+    torch.save(foreign | {"net.0": foreign["net.0"] + 1}, root / "others.pt")
+    assert bnat.experiment("finetune", pretrain_weights=root / "others.pt", epochs=1)["name"] != exp["name"]
+    (root / "broken.pt").write_bytes(b"root:x:0:0")
+    torch.save(dict(list(foreign.items())[1:]), root / "fewer.pt")
+    for file in ("absent.pt", "broken.pt", "fewer.pt"):
+        with pytest.raises(ValueError, match=rf"^pretrain_weights must be .*got .*{file}'$"):
+            bnat.run_experiment(bnat.experiment("finetune", pretrain_weights=root / file, **FAST))
+
+
+def test_evaluations_unite_over_both_folders(root):
+    exp = bnat.experiment("pretrain", epochs=1, **FAST)
+    bnat.run_experiment(exp)
+    (exp["out"] / "records").rename(root / "records")  # as make render commits them
+    more = bnat.experiment("pretrain", epochs=1, **FAST | dict(eval_images=50))
+    bnat.run_experiment(more)
+    made = exp["out"] / "records" / exp["name"]
+    assert [p.name for p in made.glob("pgd*")] == ["pgd_eps32_steps20x1_n50.json"], "a committed evaluation was made again"
+    assert bnat.load_record(exp)["pgd"]["robust"].size == 100 and bnat.load_record(more)["pgd"]["robust"].size == 50
+
+
+def test_transfer_is_recorded_and_trains_nothing(root, digits):
+    one, other = (bnat.experiment("pretrain", epochs=1, seed=seed, epsilon=32, **FAST) for seed in (0, 1))
+    assert bnat.transfer({"one": one}, other, 100) == {}  # nothing has been run
+    bnat.run_experiment(one), bnat.run_experiment(other)
+    found = bnat.transfer({"one": one, "other": other}, other, 100)
+    clean = bnat.load_record(one)["pgd"]["clean"].mean()
+    assert found["other"].mean() <= found["one"].mean() <= clean, "foreign gradients are no stronger than a network's own"
+    for file in (one["out"] / "checkpoints").glob("*"):
+        file.unlink()
+    again = bnat.transfer({"one": one, "other": other}, other, 100)
+    assert all((again[label] == found[label]).all() for label in found)
+    assert bnat.transfer({"one": one}, other, 99) == {} and not list((one["out"] / "checkpoints").glob("*"))
+
+
+def test_controls_share_their_budget_and_choose_lr_on_held_out_images():
+    for profile in bnat.PROFILES:
+        made = {label: bnat.experiment(step, **settings) for label in bnat.CONTROLS for step, settings in [bnat.control(label, profile)]}
+        assert len({exp["name"] for exp in made.values()}) == len(made)
+        budget = bnat.PROFILES[profile]["control_epochs"]
+        assert {label: exp["run"]["epochs"] for label, exp in made.items() if exp["run"]["epochs"] != budget} == {
+            "BN, random features, 3 x epochs": 3 * budget}
+        assert all(not exp["evaluations"] for label, exp in made.items() if "lr x" in label)
+        assert len({exp["run"]["lr"] for exp in made.values()}) == 3
+        assert made["BN, clean, robust features"]["parent"]["run"]["epsilon"] == bnat.PROFILES[profile]["epsilon"]
+
+
 @pytest.mark.skipif(not os.environ.get("BNAT_DATA") and not (REPOSITORY / "data" / "cifar-10-batches-py").exists(),
                     reason="no CIFAR-10: set BNAT_DATA")
 def test_cifar10(root):
@@ -197,8 +270,17 @@ def test_cifar10(root):
 def test_results_table_without_a_record(root, recwarn):
     exp = bnat.experiment("pretrain", epochs=1, **FAST)
     table = bnat.results_table({"there": bnat.run_experiment(exp), "missing": None})
-    assert table.loc["there", "epochs"] == 1 and table.loc["there", "PGD"] == "20x1" and table.loc["missing", "epochs"] == "–"
+    assert table.loc["there", "epochs"] == "1" and table.loc["there", "PGD"] == "20x1" and table.loc["missing", "epochs"] == "–"
     assert table.loc["missing", "AutoAttack % (n)"] == "not yet run" and not recwarn.list
+
+
+def test_pgd_alone_denies_robustness_and_never_confirms_it():
+    run = bnat.experiment("pretrain")["run"]
+    def verdict(pgd, aa=None):
+        outcome = {rate: dict(robust=np.arange(1000) < rate, clean=np.arange(1000) < 900, adversarial_predictions=[1],
+                              settings=dict(epsilon=8, steps=20, restarts=1)) for rate in (pgd, aa) if rate}
+        return bnat.results_table({"x": dict(run=run, pgd=outcome[pgd], autoattack=outcome.get(aa))}).robustness["x"]
+    assert (verdict(50), verdict(300), verdict(300, 290), verdict(300, 50)) == ("none", "undecided", "non-trivial", "none")
 
 
 def test_committed_records_are_whole():
