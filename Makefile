@@ -2,8 +2,12 @@ PROFILE ?= quick
 PYTHON  ?= python3
 BIN     := .venv/bin
 OUT      = out/$(PROFILE)
-# what a notebook prints, its progress and ETA among it, goes to the terminal as it comes
-RUN      = $(BIN)/papermill --stdout-file - --stderr-file - -p profile $(PROFILE)
+SWEEP   ?= controls
+CORES   ?= all
+THREADS ?= 1
+# one GPU, where there is one, is for one run at a time
+DAG      = $(BIN)/snakemake --cores $(CORES) --resources gpu=1 --config profile=$(PROFILE) threads=$(THREADS) --
+RUN      = $(BIN)/papermill -p profile $(PROFILE)
 
 define STRIP
 import glob, nbformat
@@ -13,36 +17,21 @@ for path in glob.glob("notebooks/*.ipynb"):
         part.metadata.pop("papermill", None)
     nbformat.write(notebook, path)
 endef
-define CONTROLS
-import bnat_utils as bnat
-for label in bnat.CONTROLS:
-    step, settings = bnat.control(label, "$(PROFILE)")
-    print({"finetune": "02_bn_finetune", "scratch": "03_bn_scratch"}[step], *(f"-p {key} {value}" for key, value in settings.items()))
-endef
-export STRIP CONTROLS
+export STRIP
 
-.PHONY: help report controls render test bench clean
+.PHONY: help report sweep render html test bench clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*  ## /\1: /p' Makefile
 
-report: .venv/installed  ## run the notebooks at PROFILE (quick, cpu or paper) into out/PROFILE
-	@mkdir -p $(OUT)
-	$(RUN) notebooks/01_pretrain.ipynb $(OUT)/01_pretrain_standard.ipynb -p epsilon 0
-	$(RUN) notebooks/01_pretrain.ipynb $(OUT)/01_pretrain_at.ipynb -p epsilon None
-	$(RUN) notebooks/02_bn_finetune.ipynb $(OUT)/02_bn_finetune.ipynb
-	$(RUN) notebooks/03_bn_scratch.ipynb $(OUT)/03_bn_scratch_clean.ipynb -p epsilon 0
-	$(RUN) notebooks/03_bn_scratch.ipynb $(OUT)/03_bn_scratch_at.ipynb
-	$(RUN) notebooks/04_robustness.ipynb $(OUT)/04_robustness.ipynb
+report: .venv/installed  ## run the notebooks at PROFILE (quick, cpu or paper) into out/PROFILE, CORES runs of THREADS threads at a time
+	$(DAG) report
 	@echo; echo "Executed notebooks:"; ls $(OUT)/*.ipynb
 	@echo; echo "Figures and tables:"; ls $(OUT)/figures/*
 	@echo; $(BIN)/python -c "import pandas as pd; print(pd.read_csv('$(OUT)/figures/04_main_table.csv', index_col=0).T.to_string())"
 
-controls: .venv/installed  ## run the controls of 04_robustness at PROFILE, a papermill call each; then make report shows them
-	@mkdir -p $(OUT)/controls
-	$(BIN)/python -c "$$CONTROLS" | while read notebook parameters; do \
-	  $(RUN) notebooks/$$notebook.ipynb "$(OUT)/controls/$$(echo $$notebook $$parameters | sed 's/-p //g; s/[^a-z0-9_.+]/_/g').ipynb" \
-	    $$parameters </dev/null || exit 1; done
+sweep: .venv/installed  ## run the table SWEEP of sweeps.yaml (or controls, those of 04_robustness) at PROFILE; then make report shows them
+	$(DAG) $(SWEEP)
 
 render: report  ## renew the committed records, figures and notebooks from a report at PROFILE
 	mkdir -p records figures && cp -r $(OUT)/records/* records/
@@ -53,6 +42,9 @@ render: report  ## renew the committed records, figures and notebooks from a rep
 	$(RUN) notebooks/04_robustness.ipynb notebooks/04_robustness.ipynb
 	$(BIN)/python -c "$$STRIP"
 	cp $(OUT)/figures/* figures/
+
+html: .venv/installed  ## the committed notebooks and the README as a static site in out/html
+	$(BIN)/python site/build.py
 
 test: .venv/installed  ## unit tests, the quick report through papermill, nbval over the committed notebooks
 	$(BIN)/python -m pytest tests

@@ -9,15 +9,17 @@ import copy
 import ctypes
 import hashlib
 import importlib.util
+import io
 import itertools
 import json
 import os
+import re
 import shutil
 import sys
 import time
 import zipfile
 from collections import OrderedDict, namedtuple
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -25,10 +27,11 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from filelock import FileLock, Timeout
 from scipy.stats import binomtest
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, CIFAR100, SVHN
 from torchvision.datasets.utils import check_integrity
 from torchvision.models.resnet import BasicBlock, conv1x1, conv3x3
 from tqdm import tqdm
@@ -37,6 +40,7 @@ ROOT = Path(__file__).resolve().parent
 GENERATION = 1  # raise it when a change to this file changes, beyond rounding, the weights of a run;
 EVALUATION = 2  # this one, when it changes what its evaluation says
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+EVAL_BATCH = int(os.environ.get("BNAT_EVAL_BATCH", 500))  # images evaluated at a time; fewer where memory is short
 torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True  # float32 is not TF32; same seed, same record
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(ROOT / "out" / "compiled"))  # code compiled once is there for the next run
 if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc hands big freed blocks back to the kernel,
@@ -54,9 +58,15 @@ ARCHS = {  # stage widths, residual blocks a stage; resnet8 is for the 8x8 digit
     "resnet8": ((4, 8, 16), 1), "resnet20": ((16, 32, 64), 3), "resnet56": ((16, 32, 64), 9),
     "resnet18": ((64, 128, 256, 512), 2),
 }
-DATASETS = {  # images: training images in all; held_out: the last of them, for every choice; pad, flip: augmentation
-    "digits": dict(mean=(0.305,), std=(0.376,), images=1297, held_out=200, test=500, pad=1, flip=False),
-    "cifar10": dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616), images=50000, held_out=1000, test=10000, pad=4, flip=True),
+DATASETS = {  # images: training images in all; held_out: the last of them, for every choice; pad, flip: augmentation; chance: share of
+    # the test images in their most frequent class, the accuracy, clean and robust, of a constant classifier
+    "digits": dict(mean=(0.305,), std=(0.376,), images=1297, held_out=200, test=500, classes=10, chance=0.10, pad=1, flip=False),
+    "cifar10": dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616), images=50000, held_out=1000, test=10000,
+                    classes=10, chance=0.10, pad=4, flip=True),
+    "cifar100": dict(mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762), images=50000, held_out=1000, test=10000,
+                     classes=100, chance=0.01, pad=4, flip=True),
+    "svhn": dict(mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970), images=73257, held_out=1000, test=26032,
+                 classes=10, chance=0.196, pad=4, flip=False),
 }
 PROFILES = {  # epsilon in 1/255; epochs and learning rate of each kind of run, clean or with an attack (_at)
     "quick": dict(data="digits", arch="resnet8", epsilon=32, batch_size=64, pretrain=(12, 0.2), pretrain_at=(12, 0.2),
@@ -87,7 +97,7 @@ def _number(name, value, default, low, high=None, whole=True, above=False):
     value = default if value is None else value
     if (not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) < np.inf or value < low
             or (whole and value % 1) or (above and value == low) or (high is not None and value > high)):
-        span = f"{'above' if above else 'from'} {low} {'up' if high is None else f'to {high}'}"
+        span = f"{'above' if above else 'from'} {low}{f' to {high}' if high is not None else '' if above else ' up'}"
         raise ValueError(f"{name} must be a {'whole ' * whole}number {span}, got {value!r}")
     return int(value) if whole else float(value)
 
@@ -108,7 +118,18 @@ def _weights_file(name):
     return path
 
 
-def experiment(step, *, profile="quick", data_dir=None, arch=None, trainable=None, epsilon=None, pretrain_epsilon=0,
+def parameters(cells, values):
+    """The parameters of a notebook from its `In` and its `globals()`: {name: value}, as papermill or the reader set them.
+
+    ValueError for a name that papermill was given and that the notebook does not have: it would run with a default.
+    """
+    names = [re.findall(r"^(\w+) *=", cell, re.MULTILINE) for cell in cells if re.match(r"profile *=|# Parameters\n", cell)]
+    if unknown := [name for cell in names[1:] for name in cell if name not in names[0]]:
+        raise ValueError(f"a parameter of this notebook must be one of {', '.join(names[0])}; got {unknown[0]!r}")
+    return {name: values[name] for name in names[0]}
+
+
+def experiment(step, *, profile="quick", data=None, data_dir=None, arch=None, trainable=None, epsilon=None, pretrain_epsilon=0,
                pretrain_epochs=None, pretrain_weights=None, seed=0, epochs=None, batch_size=None, lr=None, weight_decay=None, schedule=None,
                attack_steps=None, attack_step_size=None, train_images=None, eval_epsilon=None, eval_steps=None,
                eval_restarts=None, eval_images=None, aa_images=None, check_images=None):
@@ -121,13 +142,14 @@ def experiment(step, *, profile="quick", data_dir=None, arch=None, trainable=Non
     `evaluations`, {file name: settings}; `out`, the folder to write. ValueError: what is allowed, and what it got.
     """
     defaults = PROFILES[_choice("profile", profile, "quick", PROFILES)]
-    data = DATASETS[defaults["data"]]
+    name = _choice("data", data, defaults["data"], DATASETS)
+    data = DATASETS[name]
     epsilon = _number("epsilon (in 1/255)", epsilon, defaults["epsilon"], 0, 255, whole=False)
     eps = _number("eval_epsilon (in 1/255)", eval_epsilon, epsilon or defaults["epsilon"], 0, 255, whole=False, above=True)
     epochs_default, lr_default = defaults[("pretrain" if step == "pretrain" else "bn") + "_at" * (epsilon > 0)]
     images = _number("train_images", train_images, data["images"] - data["held_out"], 2, data["images"] - data["held_out"])
     run = dict(
-        generation=GENERATION, step=step, data=defaults["data"], arch=_choice("arch", arch, defaults["arch"], ARCHS), parent=None,
+        generation=GENERATION, step=step, data=name, arch=_choice("arch", arch, defaults["arch"], ARCHS), parent=None,
         trainable=_choice("trainable", trainable, "all" if step == "pretrain" else "bn", TRAINABLE), epsilon=epsilon,
         seed=_number("seed", seed, 0, 0, 2**31 - 1), train_images=images,
         epochs=_number("epochs", epochs, epochs_default, 1), lr=_number("lr", lr, lr_default, 0, whole=False, above=True),
@@ -155,7 +177,7 @@ def experiment(step, *, profile="quick", data_dir=None, arch=None, trainable=Non
     if step == "finetune":
         _number("pretrain_epsilon (in 1/255)", pretrain_epsilon, defaults["epsilon"], 0, 255, whole=False)
         _number("pretrain_epochs", pretrain_epochs, 1, 1)
-        parent = experiment("pretrain", profile=profile, data_dir=data_dir, arch=arch, seed=seed, epochs=pretrain_epochs,
+        parent = experiment("pretrain", profile=profile, data=name, data_dir=data_dir, arch=arch, seed=seed, epochs=pretrain_epochs,
                             epsilon=pretrain_epsilon, eval_epsilon=eps, eval_steps=eval_steps, eval_images=eval_images,
                             eval_restarts=eval_restarts, aa_images=aa_images, check_images=check_images,
                             pretrain_weights=pretrain_weights)
@@ -168,19 +190,29 @@ def experiment(step, *, profile="quick", data_dir=None, arch=None, trainable=Non
 
 def control(label, profile, seed=0):
     """The step and the notebook parameters of a control, a key of CONTROLS, at a profile."""
-    (step, changes), defaults = CONTROLS[label], PROFILES[profile]
-    settings = dict(profile=profile, seed=seed, check_images=0) | changes
-    settings["epochs"] = defaults["control_epochs"] * changes.get("epochs", 1)
+    (step, changes), defaults = CONTROLS[label], PROFILES[_choice("profile", profile, "quick", PROFILES)]
+    settings = dict(check_images=0) | changes | dict(epochs=defaults["control_epochs"] * changes.get("epochs", 1))
+    if seed:
+        settings["seed"] = seed
     if "lr" in changes:  # chosen on held-out images: the test images are not looked at
         settings |= dict(lr=defaults["bn_at"][1] * changes["lr"], eval_images=0, aa_images=0)
     return step, settings
 
 
 # -------------------------------------------------------------------------------------------- data
+def _torchvision(name, root, train, download):
+    """A split of a dataset of torchvision's: uint8 [N, C, H, W], int64 [N]. Its files must lie in `root`, or be downloaded."""
+    if name == "svhn":
+        split = SVHN(root, "train" if train else "test", download=download)
+        return torch.from_numpy(split.data), torch.from_numpy(split.labels)
+    split = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name](root, train, download=download)
+    return torch.from_numpy(split.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(split.targets)
+
+
 def load_data(name, data_dir=None, download=True):
     """The dataset as tensors on the device: {"train", "held_out", "test": (uint8 [N, C, H, W], int64 [N])}.
 
-    "digits": scikit-learn's. "cifar10": from `data_dir`, else $BNAT_DATA, else ./data; downloaded if missing
+    "digits": scikit-learn's. "cifar10", "cifar100", "svhn": from `data_dir`, else $BNAT_DATA, else ./data; downloaded if missing
     and `download`, else ValueError.
     """
     if name == "digits":
@@ -190,15 +222,23 @@ def load_data(name, data_dir=None, download=True):
         train, test = [t[:n] for t in both], [t[n:] for t in both]
     else:
         root = Path(str(data_dir or "") or os.environ.get("BNAT_DATA") or ROOT / "data")
-        files = {root / CIFAR10.base_folder / file: md5 for file, md5 in CIFAR10.train_list + CIFAR10.test_list}
+        if name == "svhn":
+            files = {root / file: md5 for split in ("train", "test") for _, file, md5 in [SVHN.split_list[split]]}
+        else:
+            source = CIFAR100 if name == "cifar100" else CIFAR10
+            files = {root / source.base_folder / file: md5 for file, md5 in source.train_list + source.test_list}
         if broken := [str(path) for path, md5 in files.items() if path.exists() and not check_integrity(str(path), md5)]:
             raise ValueError(f"data_dir must hold the official files, got a truncated or altered {broken[0]}: delete it and run again")
         try:
-            sets = CIFAR10(root, download=download and not all(path.exists() for path in files)), CIFAR10(root, train=False)
-            train, test = [(torch.from_numpy(s.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(s.targets)) for s in sets]
+            if download and not all(path.exists() for path in files):
+                root.mkdir(parents=True, exist_ok=True)
+                with FileLock(root / f".{name}.lock"):  # of the jobs that start together one downloads
+                    for train in (True, False):
+                        _torchvision(name, root, train, True)
+            train, test = (_torchvision(name, root, train, False) for train in (True, False))
         except (OSError, RuntimeError) as error:
-            raise ValueError(f"data_dir (or BNAT_DATA) must be a folder that holds {CIFAR10.base_folder}, got {str(root)!r}, "
-                             f"and the download failed ({type(error).__name__})") from None
+            raise ValueError(f"data_dir (or BNAT_DATA) must be a folder that holds {Path(*next(iter(files)).relative_to(root).parts[:1])}, got "
+                             f"{str(root)!r}, and the download failed ({type(error).__name__})") from None
     held = DATASETS[name]["held_out"]
     splits = dict(train=[t[:-held] for t in train], held_out=[t[-held:] for t in train], test=test)
     return {key: tuple(t.to(DEVICE) for t in pair) for key, pair in splits.items()}
@@ -235,8 +275,8 @@ class Normalize(nn.Module):
         return x.to(self.out_dtype or x.dtype, memory_format=torch.channels_last)
 
 
-def resnet(arch, data="cifar10", classes=10, normalize=True):
-    """A ResNet for small images with the normalisation of `data` inside: float [N, C, H, W] in [0, 1] to logits [N, classes].
+def resnet(arch, data="cifar10", normalize=True):
+    """A ResNet for small images with the normalisation of `data` inside: float [N, C, H, W] in [0, 1] to logits [N, classes of `data`].
 
     normalize: False takes the images as they are.
     arch: a key of ARCHS. ResNet-20/56 as in He et al. 2016, section 4.2, but with projection shortcuts; ResNet-18 with
@@ -252,7 +292,7 @@ def resnet(arch, data="cifar10", classes=10, normalize=True):
             shortcut = nn.Sequential(conv1x1(inputs, width, stride), nn.BatchNorm2d(width)) if stride == 2 else None
             layers.append((f"layer{stage + 1}_{block}", BasicBlock(inputs, width, stride, shortcut)))
             inputs = width
-    layers += [("pool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten()), ("fc", nn.Linear(inputs, classes))]
+    layers += [("pool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten()), ("fc", nn.Linear(inputs, DATASETS[data]["classes"]))]
     model = nn.Sequential(OrderedDict(layers))
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -364,7 +404,7 @@ def pgd(model, x, y, *, eps, step_size, steps, restarts=1, random_start=True):
 
 
 @torch.no_grad()
-def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_size=500, progress=None):
+def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_size=EVAL_BATCH, progress=None):
     """Clean and PGD accuracy on images x (uint8, or float in [0, 1]; [N, C, H, W]) with labels y.
 
     Attacked are the images classified correctly, each restart those not yet broken, with step eps / 4 unless given; an
@@ -392,7 +432,7 @@ def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_si
 AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")  # the components of its version "standard", in the order they run
 
 
-def autoattack(model, x, y, *, eps, components=AUTOATTACK, batch_size=500, seed=0, state=None):
+def autoattack(model, x, y, *, eps, components=AUTOATTACK, batch_size=EVAL_BATCH, seed=0, state=None):
     """Which images survive AutoAttack, version "standard" (Croce & Hein 2020), by its authors' package.
 
     A `resnet` is attacked with BN folded, in float32. Returns {component: bool [n]}, in the order they run: what survives it
@@ -428,7 +468,7 @@ def autoattack(model, x, y, *, eps, components=AUTOATTACK, batch_size=500, seed=
 def adversarial(model, x, y, *, eps, step_size=None, steps=20, random_start=True):
     """`pgd` images of a whole set on a `resnet`'s BN-folded copy in `fast_dtype`, none left out early; step eps / 4 unless given."""
     attacked, settings = fold_bn(model, fast_dtype()), dict(eps=eps, step_size=step_size or eps / 4, steps=steps, random_start=random_start)
-    parts = zip(to_float(x).split(500), y.split(500), strict=True)
+    parts = zip(to_float(x).split(EVAL_BATCH), y.split(EVAL_BATCH), strict=True)
     return torch.cat([pgd(attacked, *part, **settings) for part in parts])
 
 
@@ -439,7 +479,8 @@ def input_gradient(model, x, y):
     """The gradient of the cross-entropy with respect to each image; x: float [N, C, H, W]; model in eval mode, BN folded."""
     folded = fold_bn(model)
     with _eval_mode(folded), torch.enable_grad():
-        return torch.autograd.grad(F.cross_entropy(folded(x.requires_grad_()), y, reduction="sum"), x)[0]
+        return torch.cat([torch.autograd.grad(F.cross_entropy(folded(part.requires_grad_()), labels, reduction="sum"), part)[0]
+                          for part, labels in zip(x.detach().split(EVAL_BATCH), y.split(EVAL_BATCH), strict=True)])
 
 
 @torch.no_grad()
@@ -454,7 +495,7 @@ def loss_landscape(model, x, y, *, eps, points=17):
         def loss(a, b):
             moved = (x + a * directions[0] + b * directions[1]).clamp(0, 1)
             return torch.cat([F.cross_entropy(folded(part), labels, reduction="none")
-                              for part, labels in zip(moved.split(500), y.split(500), strict=True)])
+                              for part, labels in zip(moved.split(EVAL_BATCH), y.split(EVAL_BATCH), strict=True)])
         axis = torch.linspace(-eps, eps, points).tolist()
         surface = torch.stack([torch.stack([loss(a, b).mean() for b in axis]) for a in axis])
         return surface.cpu(), (loss(eps, 0) > loss(0, eps)).cpu()
@@ -501,7 +542,7 @@ def bn_features(model, x, y, *, eps):
         hooks = [layer.register_forward_pre_hook(lambda _, inputs, out=out: out.append(
             torch.stack([inputs[0].mean((2, 3)), inputs[0].square().mean((2, 3))]))) for layer, out in zip(layers, seen, strict=True)]
         with _eval_mode(model):
-            for part in images.split(500):
+            for part in images.split(EVAL_BATCH):
                 model(part)
         for hook in hooks:
             hook.remove()
@@ -572,7 +613,8 @@ def _network(exp, saved, data=None):
     if saved:
         model.load_state_dict(saved["model"])
     elif exp["parent"]:
-        model.load_state_dict(train(exp["parent"], data)[0].state_dict())
+        with _lock(exp["parent"]):
+            model.load_state_dict(train(exp["parent"], data)[0].state_dict())
     elif exp["weights"]:
         _load_weights(model, exp["weights"])
     return model
@@ -587,6 +629,16 @@ def _optimizer(model, run):
             _learn_two_per_channel(weight, generator, decay)
         decay = 0
     return torch.optim.SGD(parameters, run["lr"], momentum=0.9, nesterov=True, weight_decay=decay) if parameters else None
+
+
+@contextmanager
+def _fits(setting, images):
+    """What is tried here with `images` at a time has enough memory on the GPU; else MemoryError, with the setting to lower."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise MemoryError(f"{torch.cuda.get_device_name() if DEVICE.type == 'cuda' else DEVICE} has too little memory for {images} images at a time "
+                          f"({setting}={images}): set {setting} to {max(images // 2, 1)} and run again") from None
 
 
 def train(exp, data):
@@ -622,7 +674,8 @@ def train(exp, data):
             x = to_float(augment(images[batch], info["pad"], info["flip"]))
             if optimizer:
                 optimizer.param_groups[0]["lr"] = rates[step]
-            losses[step], hits = train_step(model, optimizer, x, labels[batch], run, attacked)
+            with _fits("batch_size", run["batch_size"]):
+                losses[step], hits = train_step(model, optimizer, x, labels[batch], run, attacked)
             correct += hits
             bar.update()
             if (updates := bar.n - bar.initial) in (1, 4):  # the first ones, after a warm-up, tell how long it will take
@@ -635,14 +688,17 @@ def train(exp, data):
             step = int((~losses.isfinite()).nonzero()[0])
             raise FloatingPointError(f"the loss is {losses[step].item()} at epoch {epoch + 1}, step {step + 1} of {steps}, "
                                      f"learning rate {rates[step]:.4g}: choose an lr below {run['lr']:g}")
-        held_out = evaluate(model, *data["held_out"], eps=exp["held_out_epsilon"] / 255, steps=10)
+        with _fits("BNAT_EVAL_BATCH", EVAL_BATCH):
+            held_out = evaluate(model, *data["held_out"], eps=exp["held_out_epsilon"] / 255, steps=10)
         history.append(dict(
             epoch=epoch + 1, train_loss=losses.mean().item(), train_accuracy=correct.item() / (steps * run["batch_size"]),
             **{f"held_out_{key}": held_out[key].float().mean().item() for key in ("clean", "robust")}))
         seconds.append(time.perf_counter() - started)
         saved.update(model=model.state_dict(), optimizer=optimizer.state_dict() if optimizer else {},
                      machine=_machine(seconds, steps * run["batch_size"]))
-        _atomically(path, lambda file: torch.save(saved, file))
+        buffer = io.BytesIO()  # torch.save on a full disk would say something else
+        torch.save(saved, buffer)
+        _atomically(path, buffer.getbuffer())
     bar.close()
     bn = {name: dict(gamma=m.weight.tolist(), beta=m.bias.tolist())
           for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
@@ -656,25 +712,42 @@ def _digest(model):
     return hashlib.sha256(b"".join(t.cpu().contiguous().numpy().tobytes() for t in model.state_dict().values())).hexdigest()
 
 
-def _atomically(path, write):
-    """write(binary file), so that `path` is either what it was or whole, whenever the process dies."""
+def _lock(exp, name=None):
+    """Held while a run (or what else bears `name`) is trained, evaluated or written; it falls with its process. Use in `with`."""
+    path = exp["out"] / "locks" / f"{name or exp['name']}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    lock = FileLock(path, is_singleton=True)  # one object a process: it may take its lock twice
+    with suppress(Timeout):
+        return lock.acquire(timeout=1)
+    print(f"{path.stem}: another process is at it; waiting", flush=True)
+    return lock.acquire()
+
+
+def _atomically(path, content):
+    """Write bytes, so that `path` is either what it was or whole, whenever the process dies. For one writer at a time."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise OSError(f"{path} could not be written ({error.strerror}); what was finished before is whole, and the next run goes on from there") from None
 
 
 def _read(path, parse):
-    """parse(path), or None where there is no file; one that is broken is set aside under another name, and said so."""
+    """parse(path), or None where there is no file; one that cannot be used is set aside under another name, and said so."""
     if path.exists():
         try:
             return parse(path)
         except Exception as error:  # whatever a broken file makes torch or json raise
-            os.replace(path, f"{path}.corrupt")
-            print(f"{os.path.relpath(path, ROOT)} is corrupt ({str(error).split(chr(10))[0] or error!r}); set aside as {path.name}.corrupt, "
+            with suppress(FileNotFoundError):  # another process has just done it
+                os.replace(path, f"{path}.aside")
+            print(f"{os.path.relpath(path, ROOT)} cannot be used ({(str(error) or repr(error)).split(chr(10))[0]}); set aside as {path.name}.aside, "
                   "to be made again", file=sys.stderr)
 
 
@@ -691,9 +764,20 @@ def _parse_json(path):
     return content
 
 
+def _parse_record(path):
+    """A file of a record: of the run that its folder names, as the code makes it now."""
+    content = _parse_json(path)
+    for key, now in (("run", GENERATION), ("settings", EVALUATION)):
+        if key in content and content[key]["generation"] != now:
+            raise ValueError(f"code of generation {content[key]['generation']} made it, this is {now}")
+    if content.get("name", path.parent.name) != path.parent.name:
+        raise ValueError(f"it is of the run {content['name']}")
+    return content
+
+
 def _write_json(path, content):
     content = dict(content, sha256=hashlib.sha256(json.dumps(content).encode()).hexdigest())
-    _atomically(path, lambda file: file.write(json.dumps(content).encode()))
+    _atomically(path, json.dumps(content).encode())
 
 
 def _encode(value):
@@ -725,12 +809,12 @@ def read_record(*folders, wanted=()):
 
     Under each kind ("pgd", "autoattack", ...) is the one of that kind named in `wanted`, else that on most images, or None.
     """
-    runs = [(run, folder) for folder in folders if (run := _read(folder / "run.json", _parse_json))]
+    runs = [(run, folder) for folder in folders if (run := _read(folder / "run.json", _parse_record))]
     if runs:
-        files = {path: _read(path, _parse_json) for folder in reversed(folders) for path in sorted(folder.glob("*.json"))}
+        files = {path: _read(path, _parse_record) for folder in reversed(folders) for path in sorted(folder.glob("*.json"))}
         record = runs[0][0] | dict.fromkeys(("pgd", "autoattack", "curve", "checks", "features"))
-        record["evaluations"] = {path.stem: _decode(e) for path, e in files.items() if e and e.get("weights") == record["weights"]
-                                 and e.get("settings", {}).get("generation") == EVALUATION}
+        record["evaluations"] = {path.stem: _decode(e) for path, e in files.items()
+                                 if e and "settings" in e and e["weights"] == record["weights"]}
         record["machine"] = files.get(runs[0][1] / "machine.json")
         for _, e in sorted(record["evaluations"].items(), key=lambda item: (item[0] in wanted, item[1]["settings"]["images"])):
             record[e["settings"]["kind"]] = e
@@ -776,20 +860,23 @@ def run_experiment(exp):
         run_experiment(exp["parent"])
     if record := load_record(exp):
         return record
-    data = load_data(exp["run"]["data"], exp["data_dir"])
-    model, record, machine = train(exp, data)
-    folders = [exp["out"] / "records" / exp["name"], ROOT / "records" / exp["name"]]
-    if (read_record(folders[0]) or {}).get("weights") != record["weights"]:  # evaluations of other weights are no longer read
-        _write_json(folders[0] / "machine.json", machine)
-        _write_json(folders[0] / "run.json", record)
-    done = read_record(*folders)["evaluations"]
-    for name, settings in exp["evaluations"].items():
-        if name not in done:
-            state = exp["out"] / "checkpoints" / f"{exp['name']}.{name}.{record['weights'][:10]}.json"
-            result = _measure(model, data, settings, exp["run"]["seed"], state)
-            _write_json(folders[0] / f"{name}.json", {key: _encode(value) for key, value in result.items()} | dict(
-                settings=settings, weights=record["weights"]))
-    return read_record(*folders, wanted=exp["evaluations"])
+    data, folders = load_data(exp["run"]["data"], exp["data_dir"]), [exp["out"] / "records" / exp["name"], ROOT / "records" / exp["name"]]
+    with _lock(exp):
+        if record := load_record(exp):  # by now: the process that held the lock has made it
+            return record
+        model, record, machine = train(exp, data)
+        if (read_record(folders[0]) or {}).get("weights") != record["weights"]:  # evaluations of other weights are no longer read
+            _write_json(folders[0] / "machine.json", machine)
+            _write_json(folders[0] / "run.json", record)
+        done = read_record(*folders)["evaluations"]
+        for name, settings in exp["evaluations"].items():
+            if name not in done:
+                state = exp["out"] / "checkpoints" / f"{exp['name']}.{name}.{record['weights'][:10]}.json"
+                with _fits("BNAT_EVAL_BATCH", EVAL_BATCH):
+                    result = _measure(model, data, settings, exp["run"]["seed"], state)
+                _write_json(folders[0] / f"{name}.json", {key: _encode(value) for key, value in result.items()} | dict(
+                    settings=settings, weights=record["weights"]))
+        return read_record(*folders, wanted=exp["evaluations"])
 
 
 def transfer(targets, source, images):
@@ -823,14 +910,15 @@ def transfer(targets, source, images):
             if model := network(targets[label]):
                 robust = evaluate(model, adv, y, eps=0)["clean"]
                 settings = dict(kind="transfer", epsilon=255 * eps, images=images, source=source["name"], generation=EVALUATION)
-                _write_json(source["out"] / "records" / targets[label]["name"] / f"{name}.json",
-                            dict(robust=_encode(robust), settings=settings, weights=records[label]["weights"]))
+                with _lock(targets[label]):
+                    _write_json(source["out"] / "records" / targets[label]["name"] / f"{name}.json",
+                                dict(robust=_encode(robust), settings=settings, weights=records[label]["weights"]))
                 found[label] = robust.numpy()
     return found
 
 
 # ------------------------------------------------------------------------------ tables and figures
-CHANCE, NON_TRIVIAL = 0.10, 0.15  # a constant classifier's accuracy; what a 95 % interval must clear to count
+NON_TRIVIAL = 1.5  # times a constant classifier's accuracy: what a 95 % interval must clear to count; 15 % for ten balanced classes
 Proportion = namedtuple("Proportion", "rate low high n")
 MAIN_ROWS = {  # label: step, does it train with an attack, colour (Okabe & Ito: safe for the colour-blind)
     "Standard training": ("pretrain", False, "#0072B2"), "AT, all weights": ("pretrain", True, "#009E73"),
@@ -863,7 +951,8 @@ def results_table(records):
             table[label] |= {"trained": run["trainable"], "train ε": f"{run['epsilon']:g}/255", "epochs": str(run["epochs"]),
                              "lr": f"{run['lr']:g}", "seed": str(run["seed"])}
         if robust := proportion(aa or pgd_):  # PGD bounds robust accuracy from above: alone it can deny it, not confirm it
-            table[label]["robustness"] = "none" if robust.high < NON_TRIVIAL else "non-trivial" if aa and robust.low > NON_TRIVIAL else "undecided"
+            bar = NON_TRIVIAL * DATASETS[run["data"]]["chance"]
+            table[label]["robustness"] = "none" if robust.high < bar else "non-trivial" if aa and robust.low > bar else "undecided"
         if pgd_:
             counts = pgd_["adversarial_predictions"]
             table[label] |= {"test ε": f"{pgd_['settings']['epsilon']:g}/255", "PGD": "{steps}x{restarts}".format(**pgd_["settings"]), "top class %": f"{100 * max(counts) / sum(counts):.0f}"}
@@ -921,8 +1010,9 @@ def trust(record, transfers=()):
     own = [pgd_["robust"][:flags.size] for flags in transfers] if pgd_ else []
     check("own PGD → strongest transfer", "no other network's examples are stronger",
           min(zip(own, transfers, strict=False), key=lambda pair: pair[1].mean() - pair[0].mean(), default=[]), lambda r: near(r, 0))
-    check("PGD at 0, ⅛, ¼, ½, ¾, 1, 1½, 2, 4 x ε", "falls with ε, to below chance, 10 %", list(curve["robust"]) if curve else [],
-          lambda r: falling(r) and r[-1] < 100 * CHANCE)
+    chance = 100 * DATASETS[record["run"]["data"]]["chance"]
+    check("PGD at 0, ⅛, ¼, ½, ¾, 1, 1½, 2, 4 x ε", f"falls with ε, to below chance, {chance:g} %", list(curve["robust"]) if curve else [],
+          lambda r: falling(r) and r[-1] < chance)
     check("unbounded PGD", "0 %", checked("unbounded"), lambda r: r[0] == 0)
     check("loss rises more along the gradient", "than along random signs, on 90 % of the images", checked("steepest"), lambda r: r[0] >= 90)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("check")
@@ -934,16 +1024,21 @@ TINTS = {"not confirmed": "#fbe3d3", "confirmed": "#d6e9f6", "SUSPECT": "#f7c9ae
 
 def save(result, exp, name):
     """Write to out/<profile>/figures/<name>: a table as .csv, returned as styled HTML, or a figure as .png and .pdf."""
-    path = exp["out"] / "figures" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
+    contents = {}
+    if isinstance(result, pd.DataFrame):
+        contents["csv"] = result.to_csv().encode()
+    else:
+        for kind, metadata in (("png", None), ("pdf", {"CreationDate": None})):  # the same bytes each time
+            result.savefig(image := io.BytesIO(), format=kind, metadata=metadata)
+            contents[kind] = image.getbuffer()
+    with _lock(exp, "figures"):  # runs side by side may draw one figure
+        for kind, content in contents.items():
+            _atomically(exp["out"] / "figures" / f"{name}.{kind}", content)
     if isinstance(result, pd.DataFrame):
         from IPython.display import HTML
-        result.to_csv(f"{path}.csv")
         style = result.style.format(precision=1).set_uuid(name).map(lambda cell: next(  # an id of its own, the same each time
             (f"background-color: {tint}; color: black" for word, tint in TINTS.items() if str(cell).split(" (")[0].endswith(word)), ""))
         return HTML(style.set_table_styles([{"selector": "td, th", "props": "text-align: left; vertical-align: top"}]).to_html())
-    result.savefig(f"{path}.png")
-    result.savefig(f"{path}.pdf", metadata={"CreationDate": None})  # the same bytes each time
 
 
 def plot_runs(records):
@@ -953,7 +1048,8 @@ def plot_runs(records):
     for axis, title in zip(axes, (f"clean, {held_out} held-out images", f"PGD-10, {held_out} held-out images", "PGD, test images"), strict=True):
         axis.set(xlabel="attack radius ε (1/255)" if axis is axes[2] else "epoch", ylabel="accuracy (%)" * (axis is axes[0]), ylim=(0, 100))
         axis.set_title(title)
-        axis.axhline(100 * CHANCE, color="grey", linestyle=":", linewidth=1)
+        for record in records.values():
+            axis.axhline(100 * DATASETS[record["run"]["data"]]["chance"], color="grey", linestyle=":", linewidth=1)
     for label, record in records.items():
         style = dict(marker="o", label=label, color=MAIN_ROWS.get(label, [None])[-1])
         for axis, key in zip(axes, ("held_out_clean", "held_out_robust"), strict=False):

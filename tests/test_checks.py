@@ -6,11 +6,13 @@ import pytest
 import torch
 from conftest import bnat
 
+RUN = bnat.experiment("pretrain")["run"]
+
 
 def judged(model, digits, n=100):
     """The verdicts of `trust` on a network, by way of what a record would hold."""
     exp = bnat.experiment("pretrain", epsilon=32, eval_epsilon=16, eval_images=n, eval_restarts=1, aa_images=n, check_images=n)
-    record = dict.fromkeys(("pgd", "autoattack", "curve", "checks"))
+    record = dict(run=exp["run"]) | dict.fromkeys(("pgd", "autoattack", "curve", "checks"))
     for settings in exp["evaluations"].values():
         if settings["kind"] in record:
             result = bnat._measure(model, digits, settings, seed=0, state=None)
@@ -54,13 +56,13 @@ def test_quantised_inputs_are_suspect(trained, digits, monkeypatch):
 @pytest.mark.parametrize("survivors, verdict", [(61, "as expected"), (59, "SUSPECT"), (83, "SUSPECT")])
 def test_autoattack_far_below_or_above_pgd_is_suspect(survivors, verdict):
     pgd, aa = np.arange(100) < 80, np.arange(100) < survivors
-    record = dict(pgd=dict(robust=pgd, clean_predictions=[10] * 10), autoattack={"robust": aa, "fab-t": aa}, curve=None, checks=None)
+    record = dict(run=RUN, pgd=dict(robust=pgd, clean_predictions=[10] * 10), autoattack={"robust": aa, "fab-t": aa}, curve=None, checks=None)
     assert bnat.trust(record).verdict["PGD → AutoAttack"] == verdict
 
 
 def test_a_stronger_transfer_is_suspect(honest):
     flags = np.arange(100) < 50
-    record = dict(pgd=dict(robust=flags, clean_predictions=[10] * 10), autoattack=None, curve=None, checks=None)
+    record = dict(run=RUN, pgd=dict(robust=flags, clean_predictions=[10] * 10), autoattack=None, curve=None, checks=None)
     row = "own PGD → strongest transfer"
     assert bnat.trust(record, [flags, np.arange(100) < 40]).loc[row, ["measured", "verdict"]].tolist() == ["50.0 → 40.0", "SUSPECT"]
     assert bnat.trust(record, [flags, np.arange(50) < 49]).verdict[row] == "as expected"
@@ -71,7 +73,7 @@ def test_a_stronger_transfer_is_suspect(honest):
 def test_a_constant_classifier_gets_no_verdict():
     flags, row = np.arange(100) < 10, "PGD → AutoAttack"
     for most, verdict in ((91, "constant"), (90, "as expected")):
-        record = dict(pgd=dict(robust=flags, clean_predictions=[most, 100 - most]), autoattack={"robust": flags, "fab-t": flags}, curve=None, checks=None)
+        record = dict(run=RUN, pgd=dict(robust=flags, clean_predictions=[most, 100 - most]), autoattack={"robust": flags, "fab-t": flags}, curve=None, checks=None)
         assert bnat.trust(record).verdict[row] == verdict
 
 

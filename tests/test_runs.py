@@ -1,6 +1,10 @@
 """Runs and records: what is trained, what is refused, what survives."""
+import errno
+import hashlib
 import json
 import os
+import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -8,8 +12,11 @@ import time
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from conftest import FAST, REPOSITORY, bnat
+
+DATASETS = bnat.DATASETS
 
 
 def files(folder):
@@ -88,7 +95,7 @@ def test_broken_files_are_set_aside_and_redone(root, capsys):
     flipped[flipped.index(b"train_loss") + 15] ^= 1  # one bit of one digit
     (folder / "run.json").write_bytes(flipped)
     assert bnat.load_record(exp) is None
-    assert "run.json.corrupt" in capsys.readouterr().err
+    assert "run.json.aside" in capsys.readouterr().err
     bnat.run_experiment(exp)
     assert files(folder) == whole
 
@@ -98,7 +105,7 @@ def test_broken_files_are_set_aside_and_redone(root, capsys):
         checkpoint.write_bytes(broken)
         (folder / next(name for name in whole if name.startswith("pgd"))).write_bytes(b'{"half": ')
         bnat.run_experiment(exp)
-        assert checkpoint.name + ".corrupt" in capsys.readouterr().err
+        assert checkpoint.name + ".aside" in capsys.readouterr().err
         assert files(folder) == whole
 
 
@@ -119,7 +126,77 @@ def test_a_checkpoint_with_a_pickled_payload_is_refused(root, capsys):
 
     torch.save({"model": Payload()}, root / "x.pt")
     assert bnat._read(root / "x.pt", bnat._parse_checkpoint) is None
-    assert not (root / "executed").exists() and "x.pt.corrupt" in capsys.readouterr().err
+    assert not (root / "executed").exists() and "x.pt.aside" in capsys.readouterr().err
+
+
+def test_records_of_older_code_are_set_aside_and_redone(root, capsys):
+    exp = bnat.experiment("pretrain", epochs=1, **FAST)
+    bnat.run_experiment(exp)
+    folder = exp["out"] / "records" / exp["name"]
+    whole = files(folder)
+    for name, part in ((next(n for n in whole if n.startswith("pgd")), "settings"), ("run.json", "run")):
+        content = bnat._parse_json(folder / name)
+        content[part]["generation"] -= 1
+        bnat._write_json(folder / name, content)
+        bnat.run_experiment(exp)
+        assert f"{name} cannot be used (code of generation" in (said := capsys.readouterr().err) and f"{name}.aside" in said
+        assert files(folder) == whole and (folder / f"{name}.aside").exists()
+    other = bnat.experiment("pretrain", epochs=1, seed=1, **FAST)
+    bnat.run_experiment(other)
+    (exp["out"] / "records" / other["name"] / "run.json").write_bytes(whole["run.json"])
+    assert bnat.load_record(other) is None and "it is of the run" in capsys.readouterr().err
+
+
+def test_two_processes_that_start_one_run(root):
+    """One trains, the other says that it waits, and then reads."""
+    code = (f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); import bnat_utils as b; from pathlib import Path\n"
+            f"b.ROOT, steps, step = Path({str(root)!r}), [], b.train_step\n"
+            "b.train_step = lambda *a: steps.append(1) or step(*a)\n"
+            f"sys.stdin.readline(); r = b.run_experiment(b.experiment('pretrain', epsilon=16, epochs=4, **{FAST}))\n"
+            "print(len(steps), r['weights'])")
+    both = [subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                             env=os.environ | {"OMP_NUM_THREADS": "1"}) for _ in range(2)]
+    for process in both:  # both have imported what they need
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.communicate()[0] for process in both]
+    trained, read = sorted((s.splitlines()[-1].split() for s in said), key=lambda s: -int(s[0]))
+    assert (trained[0], read[0]) == (str(4 * 17), "0") and trained[1] == read[1], said
+    assert sum("another process is at it; waiting" in s for s in said) == 1, said
+
+
+def test_a_full_disk_is_one_error_and_nothing_is_lost(root, monkeypatch):
+    """Wherever the disk is full, the next run ends with the record of an undisturbed one. (On a real, small disk: trials.py disk.)"""
+    exp = bnat.experiment("pretrain", epochs=2, **FAST)
+    whole, fsync, written = bnat.run_experiment(exp), os.fsync, []
+    whole = files(exp["out"] / "records" / exp["name"])
+    monkeypatch.setattr(bnat, "ROOT", root / "small")
+    exp = bnat.experiment("pretrain", epochs=2, **FAST)
+
+    def full(descriptor):
+        written.append(descriptor)
+        if len(written) in (2, 4, 7):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    for file in (f"{exp['name']}.pt", "machine.json", "pgd"):  # the checkpoint of the second epoch, the record, an evaluation
+        with pytest.raises(OSError, match=rf"{re.escape(file)}.* could not be written \(No space left on device\); what was finished before is whole"):
+            bnat.run_experiment(exp)
+        assert not list(root.rglob(".*.part"))
+    bnat.run_experiment(exp)
+    assert files(exp["out"] / "records" / exp["name"]) == whole and not list(root.rglob("*.aside"))
+
+
+@pytest.mark.parametrize("setting, victim", [("batch_size=64", "train_step"), ("BNAT_EVAL_BATCH=500", "evaluate")])
+def test_too_little_gpu_memory_names_the_setting(root, monkeypatch, setting, victim):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ...")
+
+    monkeypatch.setattr(bnat, victim, full)
+    name, images = setting.split("=")
+    with pytest.raises(MemoryError, match=rf"too little memory for {images} images at a time \({setting}\): set {name} to {int(images) // 2} and run again$"):
+        bnat.run_experiment(bnat.experiment("pretrain", epochs=1, **FAST))
 
 
 def test_a_diverging_run_stops_and_says_where(root, digits):
@@ -133,7 +210,7 @@ def test_a_diverging_run_stops_and_says_where(root, digits):
       for v in (0, -1, 1.5, "x")],
     *[("seed", v) for v in (-1, 0.5, "a", 2**31, 10**40)], *[("lr", v) for v in (0, -0.1, float("nan"))],
     ("profile", "fast"), ("arch", "vgg"), ("trainable", "weights"), ("schedule", "cosine"), ("weight_decay", -1),
-    ("eval_epsilon", 0), ("attack_step_size", 0), ("aa_images", -1), ("eval_images", 10**6), ("batch_size", 10**6),
+    ("data", "imagenet"), ("eval_epsilon", 0), ("attack_step_size", 0), ("aa_images", -1), ("eval_images", 10**6), ("batch_size", 10**6),
     ("pretrain_epsilon", -1),
 ])
 def test_bad_parameters_are_refused_in_one_sentence(name, value):
@@ -150,6 +227,58 @@ def test_every_setting_is_part_of_the_identity():
     names = {bnat.experiment("finetune", **{key: value})["name"] for key, value in changes.items()}
     assert len(names | {base["name"]}) == len(changes) + 1
     assert bnat.experiment("finetune", eval_images=10, aa_images=0)["name"] == base["name"]  # evaluation decides no weights
+
+
+def test_parameters_of_a_notebook():
+    cells = ["", 'profile = "quick"  # ...\nseed = 0  # ...\n', "# Parameters\nseed = 3\n", "import sys\nother = 1"]
+    assert bnat.parameters(cells, dict(profile="quick", seed=3, other=1)) == dict(profile="quick", seed=3)
+    with pytest.raises(ValueError, match="^a parameter of this notebook must be one of profile, seed; got 'sed'$"):
+        bnat.parameters([*cells[:2], "# Parameters\nsed = 3\n"], {})
+
+
+def _write_dataset(name, folder, monkeypatch):
+    """The files of a dataset of torchvision's, in its format, of 40 training and 10 test images; and its images."""
+    rng = np.random.default_rng(0)
+    splits = {split: (rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8), np.arange(n) % 10) for split, n in (("train", 40), ("test", 10))}
+    if name == "svhn":  # images last; the digit 0 has the label 10
+        for split, (images, labels) in splits.items():
+            scipy.io.savemat(folder / f"{split}_32x32.mat", dict(X=images.transpose(1, 2, 3, 0), y=np.where(labels, labels, 10)[:, None]))
+        monkeypatch.setattr(bnat.SVHN, "split_list", {split: ["", file, _md5(folder / file)] for split, file in (
+            ("train", "train_32x32.mat"), ("test", "test_32x32.mat"))})
+    else:
+        source, key = (bnat.CIFAR100, "fine_labels") if name == "cifar100" else (bnat.CIFAR10, "labels")
+        base = folder / source.base_folder
+        base.mkdir()
+        for split, (images, labels) in splits.items():
+            (base / split).write_bytes(pickle.dumps({"data": images.transpose(0, 3, 1, 2).reshape(len(images), -1), key: labels.tolist()}))
+        names = [str(c) for c in range(DATASETS[name]["classes"])]
+        meta = {"filename": "meta", "key": "names"}
+        (base / "meta").write_bytes(pickle.dumps({"names": names}))
+        for key, value in dict(train_list=[["train", _md5(base / "train")]], test_list=[["test", _md5(base / "test")]],
+                               meta=meta | {"md5": _md5(base / "meta")}).items():
+            monkeypatch.setattr(source, key, value)
+    return splits
+
+
+def _md5(path):
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn"])
+def test_datasets_of_torchvision(name, tmp_path, root, monkeypatch):
+    splits = _write_dataset(name, tmp_path, monkeypatch)
+    monkeypatch.setitem(DATASETS[name], "held_out", 8)
+    data = bnat.load_data(name, tmp_path, download=False)
+    assert {key: tuple(x.shape) for key, (x, _) in data.items()} == {"train": (32, 3, 32, 32), "held_out": (8, 3, 32, 32), "test": (10, 3, 32, 32)}
+    for key, split, part in (("train", "train", slice(32)), ("held_out", "train", slice(32, 40)), ("test", "test", slice(10))):
+        images, labels = (torch.from_numpy(array[part]) for array in splits[split])
+        assert data[key][0].dtype == torch.uint8 and torch.equal(data[key][0].cpu(), images.permute(0, 3, 1, 2)) and torch.equal(data[key][1].cpu(), labels)
+    exp = bnat.experiment("finetune", profile="cpu", data=name, data_dir=tmp_path, arch="resnet8", train_images=32, batch_size=16, epochs=1,
+                          pretrain_epochs=1, eval_images=10, aa_images=0, check_images=0, attack_steps=1)
+    exp["parent"]["run"]["batch_size"] = exp["parent"]["run"]["train_images"] = 32  # its profile's are for the whole of it
+    table = bnat.results_table({"it": bnat.run_experiment(exp)})
+    assert exp["run"]["data"] == exp["parent"]["run"]["data"] == name and table.loc["it", "clean % (n)"].endswith("(10)")
+    assert bnat.resnet("resnet8", name).fc.out_features == DATASETS[name]["classes"]
 
 
 def test_missing_data_is_said(tmp_path, monkeypatch):
@@ -244,7 +373,7 @@ def test_transfer_is_recorded_and_trains_nothing(root, digits):
 
 def test_controls_share_their_budget_and_choose_lr_on_held_out_images():
     for profile in bnat.PROFILES:
-        made = {label: bnat.experiment(step, **settings) for label in bnat.CONTROLS for step, settings in [bnat.control(label, profile)]}
+        made = {label: bnat.experiment(step, profile=profile, **settings) for label in bnat.CONTROLS for step, settings in [bnat.control(label, profile)]}
         assert len({exp["name"] for exp in made.values()}) == len(made)
         budget = bnat.PROFILES[profile]["control_epochs"]
         assert {label: exp["run"]["epochs"] for label, exp in made.items() if exp["run"]["epochs"] != budget} == {

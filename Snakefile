@@ -1,0 +1,103 @@
+# The DAG: a job is one papermill call, its output the executed notebook; 04_robustness follows the report's.
+# A finished run is never trained again, whatever happens to its notebook: run_experiment finds its record.
+#   snakemake --cores 2 report                                          what `make report` does
+#   snakemake --cores 2 --config profile=cpu -- seeds                   a table of sweeps.yaml
+#   snakemake --profile profiles/slurm --config profile=paper -- report     on a cluster, a GPU a job
+import itertools
+import re
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+workdir: workflow.basedir
+
+sys.path.insert(0, workflow.basedir)
+import bnat_utils as bnat
+
+PROFILE, SWEEPS_FILE = config.get("profile", "quick"), config.get("sweeps", "sweeps.yaml")
+OUT, STARTED = f"out/{PROFILE}", time.time()
+STEPS = {"01_pretrain": "pretrain", "02_bn_finetune": "finetune", "03_bn_scratch": "scratch"}
+JOBS = {}  # name: (notebook, its parameters, the names of the jobs before it)
+
+
+def job(notebook, **parameters):
+    """Add a papermill call, and before it the training of the network it starts from; its name."""
+    name = "-".join([notebook, *(f"{key}={value}".replace("/", "_") for key, value in sorted(parameters.items()))])
+    if name not in JOBS:
+        try:  # refused here, not in the middle of a sweep
+            bnat.experiment(STEPS[notebook], profile=PROFILE, **parameters)
+        except (ValueError, TypeError) as error:
+            sys.exit(f"{SWEEPS_FILE}: {notebook} {parameters}: {error}")
+        before = []
+        if notebook == "02_bn_finetune" and not parameters.get("pretrain_weights"):  # weights from elsewhere are not trained
+            kept = {key: value for key, value in parameters.items() if key in (
+                "data", "data_dir", "arch", "seed", "eval_epsilon", "eval_steps", "eval_restarts", "eval_images", "aa_images", "check_images")}
+            if "pretrain_epochs" in parameters:
+                kept["epochs"] = parameters["pretrain_epochs"]
+            before = [job("01_pretrain", epsilon=parameters.get("pretrain_epsilon", 0), **kept)]
+        JOBS[name] = notebook, parameters, before
+    return name
+
+
+def jobs(table):
+    """The names of a table's jobs: every combination of the lists in its rows."""
+    for row in table:
+        columns = [[(key, value) for value in (values if isinstance(values, list) else [values])] for key, values in row.items()]
+        for combination in itertools.product(*columns):
+            yield job(**dict(combination))
+
+
+def controls():
+    """The table of 04_robustness' controls."""
+    notebooks = {step: notebook for notebook, step in STEPS.items()}
+    for label in bnat.CONTROLS:
+        step, parameters = bnat.control(label, PROFILE)
+        yield dict(parameters, notebook=notebooks[step])
+
+
+with open(SWEEPS_FILE) as file:
+    SWEEPS = {name: list(jobs(table)) for name, table in yaml.safe_load(file).items()}
+    SWEEPS["controls"] = list(jobs(controls()))
+
+
+wildcard_constraints:
+    name="|".join(map(re.escape, JOBS))
+
+
+rule report:
+    default_target: True
+    input: f"{OUT}/04_robustness.ipynb"
+
+
+for table, names in SWEEPS.items():
+    if table != "report":
+        rule:
+            name: table
+            input: [f"{OUT}/{name}.ipynb" for name in names]
+
+
+rule analysis:
+    input: "notebooks/04_robustness.ipynb", "bnat_utils.py", [f"{OUT}/{name}.ipynb" for name in SWEEPS["report"]]
+    output: f"{OUT}/04_robustness.ipynb"
+    log: f"{OUT}/logs/04_robustness.log"
+    shell: f"{sys.executable} -m papermill {{input[0]}} {{output}} -p profile {PROFILE} 2>&1 | tee {{log}}"
+
+
+rule run:
+    input: lambda w: [f"notebooks/{JOBS[w.name][0]}.ipynb", "bnat_utils.py", *(f"{OUT}/{name}.ipynb" for name in JOBS[w.name][2])]
+    output: f"{OUT}/{{name}}.ipynb"
+    log: f"{OUT}/logs/{{name}}.log"
+    params: lambda w: shlex.join(word for key, value in JOBS[w.name][1].items() for word in ("-p", key, str(value)))
+    threads: config.get("threads", 1)  # the same on every machine: another number rounds differently
+    resources: gpu=int(PROFILE == "paper")
+    shell: f"{sys.executable} -m papermill {{input[0]}} {{output}} -p profile {PROFILE} {{params}} 2>&1 | tee {{log}}"
+
+
+onerror:  # what failed, once more, where it is seen
+    for name in JOBS:
+        log = Path(OUT, "logs", f"{name}.log")
+        if log.exists() and log.stat().st_mtime > STARTED and not Path(OUT, f"{name}.ipynb").exists():
+            print(f"FAILED: {name}\n  {log.read_text().strip().splitlines()[-1]}\n  log: {log}", file=sys.stderr)

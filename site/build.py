@@ -1,0 +1,80 @@
+"""The rendered notebooks and the README as one static site: python site/build.py [folder, out/html unless given].
+
+nbconvert makes the pages, latex2mathml their formulas, so that nothing is fetched from another host.
+"""
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+from jinja2 import Environment, FileSystemLoader
+from latex2mathml.converter import convert
+from nbconvert import HTMLExporter
+from nbconvert.filters import markdown2html
+from pygments.formatters import HtmlFormatter
+from traitlets.config import Config
+
+SITE = Path(__file__).resolve().parent
+ROOT = SITE.parent
+PAGES = {"index": "bnat", "01_pretrain": "1 Pre-training", "02_bn_finetune": "2 BN fine-tuned", "03_bn_scratch": "3 BN from scratch", "04_robustness": "4 Robustness"}
+
+
+def formulas(markdown):
+    """$...$ and $$...$$ as MathML; what stands in code spans and blocks is left alone."""
+    def replace(match):
+        block, inline = match["block"], match["inline"]
+        tex = block or inline
+        return match[0] if tex is None else convert(" ".join(tex.split()), display="block" if block else "inline")
+    return re.sub(r"```.*?```|`[^`]*`|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\s](?:[^$]*[^$\s])?)\$", replace, markdown, flags=re.DOTALL)
+
+
+def notebook(name, folder):
+    """The body of a notebook's page; its figures are written into the folder, with their captions as alternative text."""
+    content = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    captions = {}
+    for number, cell in enumerate(content.cells):
+        if cell.cell_type == "markdown":
+            captions[number] = cell.source.strip().split("\n\n")[0].strip("*# ")
+            cell.source = formulas(cell.source)
+    for number, cell in enumerate(content.cells):
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                caption = next((text for at, text in captions.items() if at > number), "")
+                output.metadata["image/png"] = {"alt": re.sub(r"[*`$]", "", caption)[:300]}
+    config = Config(HTMLExporter={"preprocessors": ["nbconvert.preprocessors.ExtractOutputPreprocessor"]}, ExtractOutputPreprocessor={
+        "output_filename_template": f"{name}_{{cell_index}}_{{index}}{{extension}}"})
+    exporter = HTMLExporter(config=config, template_name="bnat", extra_template_basedirs=[str(SITE)])
+    body, resources = exporter.from_notebook_node(content)
+    for file, image in resources["outputs"].items():
+        (folder / file).write_bytes(image)
+    return body
+
+
+def readme(folder):
+    """The README as a page: links to notebooks lead to their pages, other files of the repository are copied."""
+    text = re.sub(r"<!--.*?-->", "", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    for file in sorted(set(re.findall(r"\]\(((?!http|notebooks/)[^)#]+)\)", text))):
+        target = folder / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, target)
+    return markdown2html(formulas(re.sub(r"\]\(notebooks/(\w+)\.ipynb\)", r"](\1.html)", text)))
+
+
+def build(folder):
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    page = Environment(loader=FileSystemLoader(SITE), autoescape=False).get_template("page.html.j2")
+    for name in PAGES:
+        body = readme(folder) if name == "index" else notebook(name, folder)
+        body = re.sub(r"<table.*?</table>", r'<div class="table">\g<0></div>', body, flags=re.DOTALL)
+        headings = [(int(level), anchor, re.sub(r"<.*?>|¶|&#182;", "", text)) for level, anchor, text in re.findall(
+            r'<h([23])[^>]* id="([^"]+)"[^>]*>(.*?)</h\1>', body, re.DOTALL)]
+        title = re.sub(r"<.*?>|¶|&#182;", "", re.search(r"<h1.*?>(.*?)</h1>", body, re.DOTALL)[1])
+        (folder / f"{name}.html").write_text(page.render(title=title, pages=PAGES.items(), current=name, headings=headings, body=body))
+    (folder / "style.css").write_text((SITE / "style.css").read_text() + HtmlFormatter(style="default").get_style_defs(".highlight"))
+    print(f"{len(PAGES)} pages: {folder / 'index.html'}")
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "out" / "html"))

@@ -1,0 +1,147 @@
+"""A sweep of twelve jobs on a real Slurm: a controller and two virtual nodes on this machine, one of them drained half way."""
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, run
+
+NEEDED = ("slurmctld", "slurmd", "munged", "mungekey", "sbatch")
+SWEEP = """
+report: [{notebook: 02_bn_finetune}]
+twelve:
+  - notebook: 03_bn_scratch
+    epsilon: [0, 16]
+    trainable: [bn, bn+head, head]
+    seed: [0, 1]
+    epochs: 2
+    eval_images: 100
+    aa_images: 0
+    check_images: 0
+"""
+CONF = """
+ClusterName=trial
+SlurmctldHost={host}
+SlurmUser={user}
+SlurmdUser={user}
+AuthInfo=socket={munge}
+SlurmctldPort={port}
+StateSaveLocation={place}/state
+SlurmdSpoolDir={place}/spool.%n
+SlurmctldPidFile={place}/ctld.pid
+SlurmdPidFile={place}/%n.pid
+SlurmctldLogFile={place}/ctld.log
+SlurmdLogFile={place}/%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SlurmdParameters=config_overrides
+SwitchType=switch/none
+MpiDefault=none
+ReturnToService=2
+MinJobAge=600
+NodeName=one NodeHostName={host} NodeAddr=127.0.0.1 Port={first} CPUs=1 RealMemory=4000
+NodeName=two NodeHostName={host} NodeAddr=127.0.0.1 Port={second} CPUs=1 RealMemory=4000
+PartitionName=trial Nodes=one,two Default=YES MaxTime=60 State=UP
+"""
+
+
+def free_ports(number):
+    sockets = [socket.socket() for _ in range(number)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+@pytest.fixture
+def slurm(tmp_path_factory):
+    """A Slurm that runs, or a skip with the reason."""
+    if missing := [name for name in NEEDED if not shutil.which(name)]:
+        pytest.skip(f"no Slurm here: {', '.join(missing)} not found (Debian: apt install slurm-wlm)")
+    if os.geteuid():
+        pytest.skip("a Slurm of one's own needs root here: its daemons run jobs as other users")
+    place = Path("/tmp") / f"slurm{os.getpid()}"  # a short path: sockets have at most 107 characters
+    (place / "state").mkdir(parents=True, mode=0o755)
+    munge, host, ports = place / "munge", socket.gethostname().split(".")[0], free_ports(3)
+    conf = Path("/etc/slurm/slurm.conf")  # where srun looks inside a job, which does not see $SLURM_CONF
+    if conf.exists():
+        pytest.skip(f"{conf} is there: this machine belongs to a cluster")
+    conf.parent.mkdir(exist_ok=True)
+    conf.write_text(CONF.format(host=host, user=getpass.getuser(), munge=munge, place=place, port=ports[0], first=ports[1], second=ports[2]))
+    subprocess.run(["mungekey", "--create", f"--keyfile={place}/key"], check=True)
+    daemons = [["munged", "--foreground", "--force", f"--key-file={place}/key", f"--socket={munge}", f"--pid-file={place}/munged.pid",
+                f"--seed-file={place}/seed", f"--log-file={place}/munged.log"],
+               ["slurmctld", "-D", "-i"], ["slurmd", "-D", "-N", "one"], ["slurmd", "-D", "-N", "two"]]
+    running = []
+    try:
+        for daemon in daemons:
+            running.append(subprocess.Popen(daemon, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            time.sleep(1)
+        for _ in range(60):
+            nodes = subprocess.run(["sinfo", "-h", "-N", "-o", "%N %t"], capture_output=True, text=True).stdout.split("\n")
+            if {"one idle", "two idle"} <= set(nodes):
+                break
+            time.sleep(1)
+        else:
+            pytest.fail("the nodes do not come up: " + "".join(path.read_text()[-1500:] for path in place.glob("*.log")))
+        yield
+    finally:
+        for process in reversed(running):
+            process.terminate()
+        for process in reversed(running):
+            process.wait(timeout=30)
+        shutil.rmtree(place, ignore_errors=True)
+        conf.unlink()
+
+
+def repository(folder):
+    for name in ("notebooks", "profiles"):
+        shutil.copytree(REPOSITORY / name, folder / name)
+    for name in ("bnat_utils.py", "Snakefile"):
+        shutil.copy(REPOSITORY / name, folder)
+    (folder / "sweeps.yaml").write_text(SWEEP)
+    return folder
+
+
+def records(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in (folder / "out").rglob("records/*/*") if path.name != "machine.json"}
+
+
+def test_a_sweep_on_slurm_makes_the_records_of_a_local_one(slurm, tmp_path):
+    there = repository(tmp_path / "slurm")
+    snakemake = [sys.executable, "-m", "snakemake"]
+    sweep = subprocess.Popen(
+        [*snakemake, "--profile", "profiles/slurm", "--default-resources", "slurm_partition=trial", "gpu=0", "runtime=30", "mem_mb=2000", "cpus_per_task=1",
+         "--latency-wait", "5", "--slurm-no-account", "--slurm-init-seconds-before-status-checks", "5",
+         "--slurm-status-command", "squeue", "--", "twelve"],  # no accounting database here
+        cwd=there, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    drained = None
+    while sweep.poll() is None:
+        if drained is None and len(list((there / "out").rglob("run.json"))) >= 4:
+            run("scontrol", "update", "nodename=two", "state=drain", "reason=trial", cwd=there)
+            drained = len(list((there / "out" / "quick").glob("*.ipynb")))
+        time.sleep(0.5)
+    said = sweep.communicate()[0]
+    assert sweep.returncode == 0, said[-6000:]
+    assert drained is not None and drained < 12, "the sweep was over before the node was drained"
+    states = run("sinfo", "-h", "-N", "-o", "%N %t", cwd=there).stdout
+    assert "two drain" in states and "one idle" in states, states
+    jobs = run("scontrol", "-o", "show", "jobs", cwd=there).stdout
+    print(f"{jobs.count('JobState=COMPLETED')} Slurm jobs, {jobs.count('NodeList=one')} on node one, {jobs.count('NodeList=two')} on two, "
+          f"which was drained after {drained} notebooks")
+    assert jobs.count("JobState=COMPLETED") == 12 and "NodeList=two" in jobs
+
+    here = repository(tmp_path / "local")
+    run(*snakemake, "--cores", "2", "--", "twelve", cwd=here)
+    assert len(records(here)) == 12 * 3 and records(there) == records(here)
+    again = run(*snakemake, "--cores", "2", "--", "twelve", cwd=there).stderr
+    assert "Nothing to be done" in again, "a finished sweep was done again"
