@@ -9,16 +9,6 @@ THREADS ?= 1
 DAG      = $(BIN)/snakemake --cores $(CORES) --resources gpu=1 --config profile=$(PROFILE) threads=$(THREADS) --
 RUN      = $(BIN)/papermill -p profile $(PROFILE)
 
-define STRIP
-import glob, nbformat
-for path in glob.glob("notebooks/*.ipynb"):
-    notebook = nbformat.read(path, as_version=4)
-    for part in (notebook, *notebook.cells):  # the dates and durations of papermill
-        part.metadata.pop("papermill", None)
-    nbformat.write(notebook, path)
-endef
-export STRIP
-
 .PHONY: help report sweep render html test bench clean
 
 help:  ## show this list
@@ -33,15 +23,15 @@ report: .venv/installed  ## run the notebooks at PROFILE (quick, cpu or paper) i
 sweep: .venv/installed  ## run the table SWEEP of sweeps.yaml (or controls, those of 04_robustness) at PROFILE; then make report shows them
 	$(DAG) $(SWEEP)
 
-render: report  ## renew the committed records, figures and notebooks from a report at PROFILE
+render: report  ## renew the committed records, figures, notebooks and README tables from a report at PROFILE
 	mkdir -p records figures && cp -r $(OUT)/records/* records/
 	find records -type f ! -name '[!.]*.json' -delete  # nothing half-written, nothing set aside
 	$(RUN) notebooks/01_pretrain.ipynb notebooks/01_pretrain.ipynb -p epsilon 0
 	$(RUN) notebooks/02_bn_finetune.ipynb notebooks/02_bn_finetune.ipynb
 	$(RUN) notebooks/03_bn_scratch.ipynb notebooks/03_bn_scratch.ipynb
 	$(RUN) notebooks/04_robustness.ipynb notebooks/04_robustness.ipynb
-	$(BIN)/python -c "$$STRIP"
 	cp $(OUT)/figures/* figures/
+	$(BIN)/python site/refresh.py
 
 html: .venv/installed  ## the committed notebooks and the README as a static site in out/html
 	$(BIN)/python site/build.py

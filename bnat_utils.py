@@ -68,13 +68,13 @@ DATASETS = {  # images: training images in all; held_out: the last of them, for 
     "svhn": dict(mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970), images=73257, held_out=1000, test=26032,
                  classes=10, chance=0.196, pad=4, flip=False),
 }
-PROFILES = {  # epsilon in 1/255; epochs and learning rate of each kind of run, clean or with an attack (_at)
+PROFILES = {  # epsilon in 1/255; epochs and learning rate of each step, clean or with an attack (_at)
     "quick": dict(data="digits", arch="resnet8", epsilon=32, batch_size=64, pretrain=(12, 0.2), pretrain_at=(12, 0.2),
-                  bn=(20, 0.2), bn_at=(20, 0.2), eval_images=500, eval_restarts=2, aa_images=100, curve_images=500, check_images=100, control_epochs=20),
+                  finetune=(20, 0.2), finetune_at=(20, 0.2), scratch=(20, 0.2), scratch_at=(20, 0.2), eval_images=500, eval_restarts=2, aa_images=100, curve_images=500, check_images=100, control_epochs=20),
     "cpu": dict(data="cifar10", arch="resnet20", epsilon=8, batch_size=128, pretrain=(8, 0.1), pretrain_at=(3, 0.1),
-                bn=(6, 0.2), bn_at=(3, 0.2), eval_images=10000, eval_restarts=1, aa_images=500, curve_images=500, check_images=200, control_epochs=1),
+                finetune=(6, 0.2), finetune_at=(3, 0.2), scratch=(6, 0.2), scratch_at=(3, 0.8), eval_images=10000, eval_restarts=1, aa_images=500, curve_images=500, check_images=200, control_epochs=1),
     "paper": dict(data="cifar10", arch="resnet18", epsilon=8, batch_size=128, pretrain=(30, 0.2), pretrain_at=(30, 0.2),
-                  bn=(30, 0.2), bn_at=(30, 0.2), eval_images=10000, eval_restarts=10, aa_images=1000, curve_images=1000, check_images=500, control_epochs=30),
+                  finetune=(30, 0.2), finetune_at=(30, 0.2), scratch=(30, 0.2), scratch_at=(30, 0.2), eval_images=10000, eval_restarts=10, aa_images=1000, curve_images=1000, check_images=500, control_epochs=30),
 }
 SCHEDULES = {  # learning rate, as a share of lr, over the share of updates done: linear between these points
     "cycle": ((0, 0.4, 1), (0, 1, 0)), "steps": ((0, .4, .4, .6, .6, .8, .8), (1, 1, .1, .1, .01, .01, .001)),
@@ -146,7 +146,7 @@ def experiment(step, *, profile="quick", data=None, data_dir=None, arch=None, tr
     data = DATASETS[name]
     epsilon = _number("epsilon (in 1/255)", epsilon, defaults["epsilon"], 0, 255, whole=False)
     eps = _number("eval_epsilon (in 1/255)", eval_epsilon, epsilon or defaults["epsilon"], 0, 255, whole=False, above=True)
-    epochs_default, lr_default = defaults[("pretrain" if step == "pretrain" else "bn") + "_at" * (epsilon > 0)]
+    epochs_default, lr_default = defaults[step + "_at" * (epsilon > 0)]
     images = _number("train_images", train_images, data["images"] - data["held_out"], 2, data["images"] - data["held_out"])
     run = dict(
         generation=GENERATION, step=step, data=name, arch=_choice("arch", arch, defaults["arch"], ARCHS), parent=None,
@@ -195,7 +195,7 @@ def control(label, profile, seed=0):
     if seed:
         settings["seed"] = seed
     if "lr" in changes:  # chosen on held-out images: the test images are not looked at
-        settings |= dict(lr=defaults["bn_at"][1] * changes["lr"], eval_images=0, aa_images=0)
+        settings |= dict(lr=defaults[f"{step}_at"][1] * changes["lr"], eval_images=0, aa_images=0)
     return step, settings
 
 
@@ -930,7 +930,7 @@ MAIN_ROWS = {  # label: step, does it train with an attack, colour (Okabe & Ito:
 def proportion(evaluation, key="robust"):
     """A recorded evaluation's (or bool [n]'s) share of true with its 95 % Wilson interval: (rate, low, high, n); None for None."""
     if evaluation is not None:
-        flags = evaluation[key] if isinstance(evaluation, dict) else evaluation
+        flags = np.asarray(evaluation[key] if isinstance(evaluation, dict) else evaluation)
         interval = binomtest(int(flags.sum()), flags.size).proportion_ci(0.95, method="wilson")
         return Proportion(float(flags.mean()), float(interval.low), float(interval.high), flags.size)
 

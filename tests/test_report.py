@@ -12,12 +12,15 @@ import pytest
 import yaml
 from conftest import REPOSITORY, run
 
+sys.path.insert(0, str(REPOSITORY / "site"))
+import refresh  # noqa: E402
+
 NOTEBOOKS = sorted(path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb"))
 
 
 def copy(folder):
     """The repository's own files, without data, checkpoints or what runs have made here."""
-    for name in ("notebooks", "records", "figures", "bnat_utils.py", "Makefile", "requirements.txt"):
+    for name in ("notebooks", "records", "figures", "profiles", "bnat_utils.py", "Makefile", "Snakefile", "sweeps.yaml", "requirements.txt"):
         source = REPOSITORY / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
@@ -40,8 +43,10 @@ def test_make_report(report):
     folder, done, before = report
     assert all(path.read_bytes() == content for path, content in before.items()), "a quick run touched committed files"
     made = sorted((folder / "out" / "quick").glob("*.ipynb"))
-    assert [p.stem for p in made] == ["01_pretrain_at", "01_pretrain_standard", "02_bn_finetune", "03_bn_scratch_at",
-                                      "03_bn_scratch_clean", "04_robustness"]
+    assert [p.stem for p in made] == ["01_pretrain-epsilon=0", "01_pretrain-epsilon=None", "02_bn_finetune", "03_bn_scratch-epsilon=0",
+                                      "03_bn_scratch-epsilon=None", "04_robustness"]
+    machines = {json.loads(path.read_text())["device"] for path in (folder / "out").rglob("machine.json")}
+    assert len(machines) == 1 and ("1 thread" in next(iter(machines)) or "CPU" not in next(iter(machines))), machines
     for path in made:
         assert str(path.relative_to(folder)) in done.stdout
         for cell in nbformat.read(path, as_version=4).cells:
@@ -63,6 +68,26 @@ def test_a_second_report_only_reads(report):
     run("papermill", "notebooks/02_bn_finetune.ipynb", "out/again.ipynb", cwd=folder)
     assert not checkpoints.exists(), "a finished run was trained again"
     (folder / "elsewhere").rename(checkpoints)
+    assert "Nothing to be done" in run("make", "report", f"BIN={Path(sys.executable).parent}", cwd=folder).stderr
+
+
+def test_a_run_that_fails_leaves_the_rest_of_a_sweep(report):
+    folder, _, _ = report
+    (folder / "mine.yaml").write_text("report: []\nmine: [{notebook: 03_bn_scratch, lr: [1.0e+20, 0.1], epochs: 1, eval_images: 50, aa_images: 0, check_images: 0}]\n"
+                                      "wrong: [{notebook: 02_bn_finetune, seed: -1}]\n")
+
+    def sweep(name):
+        return run(sys.executable, "-m", "snakemake", "--cores", "2", "--config", f"sweeps={name}.yaml", "--", "mine", cwd=folder, check=False)
+
+    done = sweep("mine")
+    refused = done.stderr.splitlines()[-1]
+    assert done.returncode and refused == "mine.yaml: 02_bn_finetune {'seed': -1}: seed must be a whole number from 0 to 2147483647, got -1"
+    (folder / "mine.yaml").write_text((folder / "mine.yaml").read_text().split("wrong")[0])
+    done = sweep("mine")
+    at = done.stderr.index("FAILED: 03_bn_scratch")
+    last = done.stderr[at:].splitlines()
+    assert done.returncode and "lr=1e+20" in last[0] and "FloatingPointError: the loss is" in last[1] and (folder / last[2].split("log: ")[1]).is_file()
+    assert len(list((folder / "out" / "quick").glob("*lr=0.1*.ipynb"))) == 1 and done.stderr.count("FAILED") == 1
 
 
 @pytest.mark.parametrize("where", [".", "notebooks"])
@@ -87,6 +112,19 @@ def test_the_last_word_of_papermill_is_the_sentence(tmp_path, notebook, name, va
     last = [line for line in done.stderr.splitlines() if line.strip()][-1]
     assert done.returncode and re.match(rf"ValueError: {name}.* must be .*got '?{value}'?$", last), last
     assert not (tmp_path / "out").exists()
+
+
+def test_a_parameter_that_the_notebook_does_not_have_is_refused(tmp_path):
+    done = run("papermill", "notebooks/03_bn_scratch.ipynb", "out.ipynb", "-p", "pretrain_epochs", "3", cwd=copy(tmp_path), check=False)
+    last = [line for line in done.stderr.splitlines() if line.strip()][-1]
+    assert done.returncode and last.startswith("ValueError: a parameter of this notebook must be one of profile, data, ") and last.endswith("got 'pretrain_epochs'")
+
+
+def test_the_readme_s_python_runs(digits):
+    code, = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    code = code.replace('"svhn", "data"', '"digits"').replace("MyNetwork()", 'bnat.resnet("resnet8", "digits")').replace('*data["test"]', "*few")
+    code = code.replace("model =", 'few = [t[:20] for t in data["test"]]\nmodel =')
+    run(sys.executable, "-c", code, cwd=REPOSITORY)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
@@ -127,15 +165,12 @@ def test_nbval_sees_a_number_edited_by_hand(tmp_path):
     assert done.returncode == 1 and re.search(r"\b1 failed", done.stdout), done.stdout[-3000:]
 
 
-@pytest.mark.parametrize("name", ["04_main_table", "04_over_seeds", "04_controls", "04_dose", "04_claims"])
-def test_readme_tables_are_the_report_s(name):
-    table = pd.read_csv(REPOSITORY / "figures" / f"{name}.csv", index_col=0, keep_default_na=False)
-    blocks = re.findall(r"(?:^\|.*\n)+", (REPOSITORY / "README.md").read_text(), re.MULTILINE)
-    blocks = [[[cell.strip() for cell in line.strip("| ").split("|")] for line in block.splitlines()] for block in blocks]
-    (header, _, *shown), = [block for block in blocks if block[0][0] == table.index.name]
-    assert [line[0] for line in shown] == [str(label) for label in table.index]
-    for label, line in zip(table.index, shown, strict=True):
-        assert line[1:] == [str(table.loc[label, column]) for column in header[1:]]
+def test_readme_tables_are_the_report_s():
+    text = (REPOSITORY / "README.md").read_text()
+    assert refresh.readme(text) == text, "make render, or python site/refresh.py, renews them"
+    headers = re.findall(r"^\| ([^|]+?) \|.*\n\|-", text, re.MULTILINE)
+    names = [pd.read_csv(REPOSITORY / "figures" / f"{name}.csv", index_col=0).index.name for name in refresh.TABLES]
+    assert set(names) <= set(headers) and refresh.readme(text.replace("85.2 [84.5", "95.2 [84.5")) == text
 
 
 def benchmark_rows():
