@@ -160,11 +160,11 @@ def experiment(step, *, profile="quick", data=None, data_dir=None, arch=None, tr
         attack_step_size=_number("attack_step_size (in 1/255)", attack_step_size, epsilon / 4 or 1, 0, 255, whole=False, above=True))
     if not epsilon:  # without an attack its settings decide nothing
         run.update(attack_steps=0, attack_step_size=0.0)
-    if pretrain_weights and step == "pretrain":
+    if pretrain_weights is not None and step == "pretrain":
         run.update(epochs=0, pretrain_weights=hashlib.sha256(_weights_file(pretrain_weights).read_bytes()).hexdigest())
     steps, restarts = _number("eval_steps", eval_steps, 20, 1), _number("eval_restarts", eval_restarts, defaults["eval_restarts"], 1)
-    n = _number("eval_images", eval_images, defaults["eval_images"], 0, data["test"])
-    n_aa = _number("aa_images", aa_images, defaults["aa_images"], 0, data["test"])
+    n = _number("eval_images", eval_images, min(defaults["eval_images"], data["test"]), 0, data["test"])
+    n_aa = _number("aa_images", aa_images, min(defaults["aa_images"], data["test"]), 0, data["test"])
     n_curve, parent = min(n, defaults["curve_images"]), None
     n_check = _number("check_images", check_images, min(n, defaults["check_images"]), 0, data["test"])
     n_features = n_curve * (n_check > 0)

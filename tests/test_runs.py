@@ -210,7 +210,7 @@ def test_a_diverging_run_stops_and_says_where(root, digits):
       for v in (0, -1, 1.5, "x")],
     *[("seed", v) for v in (-1, 0.5, "a", 2**31, 10**40)], *[("lr", v) for v in (0, -0.1, float("nan"))],
     ("profile", "fast"), ("arch", "vgg"), ("trainable", "weights"), ("schedule", "cosine"), ("weight_decay", -1),
-    ("data", "imagenet"), ("eval_epsilon", 0), ("attack_step_size", 0), ("aa_images", -1), ("eval_images", 10**6), ("batch_size", 10**6),
+    ("data", "imagenet"), ("pretrain_weights", ""), ("eval_epsilon", 0), ("attack_step_size", 0), ("aa_images", -1), ("eval_images", 10**6), ("batch_size", 10**6),
     ("pretrain_epsilon", -1),
 ])
 def test_bad_parameters_are_refused_in_one_sentence(name, value):
@@ -218,6 +218,14 @@ def test_bad_parameters_are_refused_in_one_sentence(name, value):
         bnat.experiment("finetune", **{name: value})
     message = str(error.value)
     assert name in message and f"got {value!r}" in message and "must be" in message and "\n" not in message
+
+
+def test_data_of_another_profile():
+    for profile in bnat.PROFILES:
+        for data, info in DATASETS.items():
+            exp = bnat.experiment("scratch", profile=profile, data=data)
+            assert exp["run"]["train_images"] == info["images"] - info["held_out"] and exp["run"]["data"] == data
+            assert max(settings["images"] for settings in exp["evaluations"].values()) <= info["test"]
 
 
 def test_every_setting_is_part_of_the_identity():

@@ -22,7 +22,7 @@ import nbformat
 REPOSITORY = Path(__file__).resolve().parent.parent
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 RUN = ["papermill", "notebooks/02_bn_finetune.ipynb", "out/run.ipynb", "-p", "epsilon", "16", "-p", "epochs", "4", "-p", "pretrain_epochs", "3",
-       "-p", "aa_images", "8", "-p", "check_images", "8", "-p", "eval_images", "100"]
+       "-p", "aa_images", "8", "-p", "check_images", "0", "-p", "eval_images", "100"]
 
 
 def repository(folder):
