@@ -6,7 +6,7 @@ SWEEP   ?= controls
 CORES   ?= all
 THREADS ?= 1
 # one GPU, where there is one, is for one run at a time
-DAG      = $(BIN)/snakemake --cores $(CORES) --resources gpu=1 --config profile=$(PROFILE) threads=$(THREADS) --
+DAG      = $(BIN)/snakemake --cores $(CORES) --resources gpu=1 --config profile=$(PROFILE) threads=$(THREADS)
 RUN      = $(BIN)/papermill -p profile $(PROFILE)
 
 .PHONY: help report sweep render html test bench clean
@@ -15,16 +15,19 @@ help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*  ## /\1: /p' Makefile
 
 report: .venv/installed  ## run the notebooks at PROFILE (quick, cpu or paper) into out/PROFILE, CORES runs of THREADS threads at a time
-	$(DAG) report
+	$(DAG) --forcerun analysis -- report
 	@echo; echo "Executed notebooks:"; ls $(OUT)/*.ipynb
 	@echo; echo "Figures and tables:"; ls $(OUT)/figures/*
 	@echo; $(BIN)/python -c "import pandas as pd; print(pd.read_csv('$(OUT)/figures/04_main_table.csv', index_col=0).T.to_string())"
 
 sweep: .venv/installed  ## run the table SWEEP of sweeps.yaml (or controls, those of 04_robustness) at PROFILE; then make report shows them
-	$(DAG) $(SWEEP)
+	$(DAG) -- $(SWEEP)
 
 render: report  ## renew the committed records, figures, notebooks and README tables from a report at PROFILE
-	mkdir -p records figures && cp -r $(OUT)/records/* records/
+	mkdir -p records figures $(OUT)/records && cp -r $(OUT)/records/. records/
+	rm -rf $(OUT)/figures  # other runs of these steps may have drawn last
+	$(RUN) notebooks/01_pretrain.ipynb $(OUT)/again.ipynb -p epsilon None
+	$(RUN) notebooks/03_bn_scratch.ipynb $(OUT)/again.ipynb -p epsilon 0
 	find records -type f ! -name '[!.]*.json' -delete  # nothing half-written, nothing set aside
 	$(RUN) notebooks/01_pretrain.ipynb notebooks/01_pretrain.ipynb -p epsilon 0
 	$(RUN) notebooks/02_bn_finetune.ipynb notebooks/02_bn_finetune.ipynb

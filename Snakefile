@@ -4,6 +4,7 @@
 #   snakemake --cores 2 --config profile=cpu -- seeds                   a table of sweeps.yaml
 #   snakemake --profile profiles/slurm --config profile=paper -- report     on a cluster, a GPU a job
 import itertools
+import json
 import re
 import shlex
 import sys
@@ -20,21 +21,38 @@ import bnat_utils as bnat
 PROFILE, SWEEPS_FILE = config.get("profile", "quick"), config.get("sweeps", "sweeps.yaml")
 OUT, STARTED = f"out/{PROFILE}", time.time()
 STEPS = {"01_pretrain": "pretrain", "02_bn_finetune": "finetune", "03_bn_scratch": "scratch"}
+# the notebook of a call that failed, or still runs, lies beside its log; two calls of one job do not write one file
+PAPERMILL = (f"{shlex.quote(sys.executable)} -m papermill {{input[0]:q}} {{log:q}}.$$.ipynb -p profile {PROFILE} {{params}} 2>&1 | tee {{log:q}}"
+             " && mv {log:q}.$$.ipynb {output:q}")
 JOBS = {}  # name: (notebook, its parameters, the names of the jobs before it)
 
 
-def job(notebook, **parameters):
+def parameters_of(notebook):
+    """The names in the parameters cell of a notebook."""
+    cells = json.loads(Path("notebooks", f"{notebook}.ipynb").read_text())["cells"]
+    return re.findall(r"^(\w+) *=", next("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])), re.MULTILINE)
+
+
+def job(notebook=None, **parameters):
     """Add a papermill call, and before it the training of the network it starts from; its name."""
-    name = "-".join([notebook, *(f"{key}={value}".replace("/", "_") for key, value in sorted(parameters.items()))])
+    name = "-".join([str(notebook), *(f"{key}={value}".replace("/", "_") for key, value in sorted(parameters.items()))])
+    if JOBS.get(name, (notebook, parameters))[:2] != (notebook, parameters):
+        sys.exit(f"{SWEEPS_FILE}: two rows would both be named {name}")
     if name not in JOBS:
         try:  # refused here, not in the middle of a sweep
+            if notebook not in STEPS:
+                raise ValueError(f"notebook must be one of {', '.join(STEPS)}; got {notebook!r}")
+            if unknown := parameters.keys() - set(parameters_of(notebook)):
+                raise ValueError(f"{', '.join(sorted(unknown))}: not among its parameters")
             bnat.experiment(STEPS[notebook], profile=PROFILE, **parameters)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             sys.exit(f"{SWEEPS_FILE}: {notebook} {parameters}: {error}")
         before = []
         if notebook == "02_bn_finetune" and not parameters.get("pretrain_weights"):  # weights from elsewhere are not trained
             kept = {key: value for key, value in parameters.items() if key in (
                 "data", "data_dir", "arch", "seed", "eval_epsilon", "eval_steps", "eval_restarts", "eval_images", "aa_images", "check_images")}
+            if parameters.get("epsilon"):  # the parent is judged at the child's ε
+                kept.setdefault("eval_epsilon", parameters["epsilon"])
             if "pretrain_epochs" in parameters:
                 kept["epochs"] = parameters["pretrain_epochs"]
             before = [job("01_pretrain", epsilon=parameters.get("pretrain_epsilon", 0), **kept)]
@@ -44,7 +62,7 @@ def job(notebook, **parameters):
 
 def jobs(table):
     """The names of a table's jobs: every combination of the lists in its rows."""
-    for row in table:
+    for row in table or []:
         columns = [[(key, value) for value in (values if isinstance(values, list) else [values])] for key, values in row.items()]
         for combination in itertools.product(*columns):
             yield job(**dict(combination))
@@ -83,7 +101,8 @@ rule analysis:
     input: "notebooks/04_robustness.ipynb", "bnat_utils.py", [f"{OUT}/{name}.ipynb" for name in SWEEPS["report"]]
     output: f"{OUT}/04_robustness.ipynb"
     log: f"{OUT}/logs/04_robustness.log"
-    shell: f"{sys.executable} -m papermill {{input[0]}} {{output}} -p profile {PROFILE} 2>&1 | tee {{log}}"
+    params: ""
+    shell: PAPERMILL
 
 
 rule run:
@@ -92,12 +111,13 @@ rule run:
     log: f"{OUT}/logs/{{name}}.log"
     params: lambda w: shlex.join(word for key, value in JOBS[w.name][1].items() for word in ("-p", key, str(value)))
     threads: config.get("threads", 1)  # the same on every machine: another number rounds differently
-    resources: gpu=int(PROFILE == "paper")
-    shell: f"{sys.executable} -m papermill {{input[0]}} {{output}} -p profile {PROFILE} {{params}} 2>&1 | tee {{log}}"
+    resources: gpu=int(PROFILE == "paper" or bnat.DEVICE.type == "cuda")
+    shell: PAPERMILL
 
 
 onerror:  # what failed, once more, where it is seen
-    for name in JOBS:
+    for name in [*JOBS, "04_robustness"]:
         log = Path(OUT, "logs", f"{name}.log")
         if log.exists() and log.stat().st_mtime > STARTED and not Path(OUT, f"{name}.ipynb").exists():
-            print(f"FAILED: {name}\n  {log.read_text().strip().splitlines()[-1]}\n  log: {log}", file=sys.stderr)
+            lines = log.read_text().strip().splitlines() or ["it has said nothing"]
+            print(f"FAILED: {name}\n  {lines[-1]}\n  log: {log}", file=sys.stderr)

@@ -177,13 +177,17 @@ def experiment(step, *, profile="quick", data=None, data_dir=None, arch=None, tr
     if step == "finetune":
         _number("pretrain_epsilon (in 1/255)", pretrain_epsilon, defaults["epsilon"], 0, 255, whole=False)
         _number("pretrain_epochs", pretrain_epochs, 1, 1)
+        if pretrain_weights is not None and (pretrain_epochs is not None or pretrain_epsilon != 0):
+            raise ValueError("pretrain_epochs and pretrain_epsilon must be left out with pretrain_weights, which nobody trains here; "
+                             f"got {pretrain_epochs!r} and {pretrain_epsilon!r}")
         parent = experiment("pretrain", profile=profile, data=name, data_dir=data_dir, arch=arch, seed=seed, epochs=pretrain_epochs,
                             epsilon=pretrain_epsilon, eval_epsilon=eps, eval_steps=eval_steps, eval_images=eval_images,
                             eval_restarts=eval_restarts, aa_images=aa_images, check_images=check_images,
                             pretrain_weights=pretrain_weights)
         run["parent"] = parent["name"]
     digest = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:10]
-    return dict(run=run, parent=parent, data_dir=data_dir, weights=pretrain_weights, out=ROOT / "out" / (profile or "quick"),
+    return dict(run=run, parent=parent, data_dir=data_dir, weights=pretrain_weights,
+                out=ROOT / "out" / ((profile or "quick") + f"_{name}" * (name != defaults["data"])),
                 evaluations={key: dict(settings, generation=EVALUATION) for key, settings in plan.items() if settings["images"]},
                 held_out_epsilon=epsilon or defaults["epsilon"], name=f"{step}_{run['arch']}_{run['trainable']}_eps{epsilon:g}_seed{run['seed']}_{digest}")
 
@@ -225,20 +229,22 @@ def load_data(name, data_dir=None, download=True):
         if name == "svhn":
             files = {root / file: md5 for split in ("train", "test") for _, file, md5 in [SVHN.split_list[split]]}
         else:
-            source = CIFAR100 if name == "cifar100" else CIFAR10
-            files = {root / source.base_folder / file: md5 for file, md5 in source.train_list + source.test_list}
-        if broken := [str(path) for path, md5 in files.items() if path.exists() and not check_integrity(str(path), md5)]:
-            raise ValueError(f"data_dir must hold the official files, got a truncated or altered {broken[0]}: delete it and run again")
+            source = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+            files = {root / source.base_folder / file: md5 for file, md5 in (
+                *source.train_list, *source.test_list, [source.meta["filename"], source.meta["md5"]])}
         try:
-            if download and not all(path.exists() for path in files):
+            if download and not all(check_integrity(str(path), md5) for path, md5 in files.items()):
                 root.mkdir(parents=True, exist_ok=True)
                 with FileLock(root / f".{name}.lock"):  # of the jobs that start together one downloads
-                    for train in (True, False):
-                        _torchvision(name, root, train, True)
+                    if not any(path.exists() for path in files):
+                        for train in (True, False):
+                            _torchvision(name, root, train, True)
+            if broken := [str(path) for path, md5 in files.items() if path.exists() and not check_integrity(str(path), md5)]:
+                raise ValueError(f"data_dir must hold the official files, got a truncated or altered {broken[0]}: delete it and run again")
             train, test = (_torchvision(name, root, train, False) for train in (True, False))
         except (OSError, RuntimeError) as error:
-            raise ValueError(f"data_dir (or BNAT_DATA) must be a folder that holds {Path(*next(iter(files)).relative_to(root).parts[:1])}, got "
-                             f"{str(root)!r}, and the download failed ({type(error).__name__})") from None
+            raise ValueError(f"data_dir (or BNAT_DATA) must be a folder that holds {next(iter(files)).relative_to(root).parts[0]}, got {str(root)!r}"
+                             + f", and the download failed ({error or type(error).__name__})".split("\n")[0] * download) from None
     held = DATASETS[name]["held_out"]
     splits = dict(train=[t[:-held] for t in train], held_out=[t[-held:] for t in train], test=test)
     return {key: tuple(t.to(DEVICE) for t in pair) for key, pair in splits.items()}
@@ -683,7 +689,7 @@ def train(exp, data):
                 warm, minutes = time.perf_counter(), (time.perf_counter() - warm) / 3 * (bar.total - bar.n) / 60
                 if updates == 4 and minutes > 10:
                     print(f"{exp['name']}: about {minutes:.0f} min of training on this {DEVICE.type.upper()}, and its evaluation. Faster: a "
-                          "GPU, -p profile quick, fewer epochs (-p epochs 1), fewer images (-p train_images 10000).", flush=True)
+                          "GPU, -p profile quick, fewer epochs (-p epochs 1, or pretrain_epochs).", flush=True)
         if not losses.isfinite().all():
             step = int((~losses.isfinite()).nonzero()[0])
             raise FloatingPointError(f"the loss is {losses[step].item()} at epoch {epoch + 1}, step {step + 1} of {steps}, "
@@ -741,14 +747,19 @@ def _atomically(path, content):
 
 def _read(path, parse):
     """parse(path), or None where there is no file; one that cannot be used is set aside under another name, and said so."""
-    if path.exists():
-        try:
-            return parse(path)
-        except Exception as error:  # whatever a broken file makes torch or json raise
-            with suppress(FileNotFoundError):  # another process has just done it
+    try:
+        seen = path.stat()
+        return parse(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, MemoryError):  # says nothing of the file
+        raise
+    except Exception as error:  # whatever a broken file makes torch or json raise
+        with suppress(OSError):
+            if path.stat().st_mtime_ns == seen.st_mtime_ns:  # not one that another process has made anew
                 os.replace(path, f"{path}.aside")
-            print(f"{os.path.relpath(path, ROOT)} cannot be used ({(str(error) or repr(error)).split(chr(10))[0]}); set aside as {path.name}.aside, "
-                  "to be made again", file=sys.stderr)
+        print(f"{os.path.relpath(path, ROOT)} cannot be used ({(str(error) or repr(error)).split(chr(10))[0]}); set aside as {path.name}.aside, "
+              "to be made again", file=sys.stderr)
 
 
 def _parse_checkpoint(path):
@@ -871,11 +882,12 @@ def run_experiment(exp):
         done = read_record(*folders)["evaluations"]
         for name, settings in exp["evaluations"].items():
             if name not in done:
-                state = exp["out"] / "checkpoints" / f"{exp['name']}.{name}.{record['weights'][:10]}.json"
+                state = exp["out"] / "checkpoints" / f"{exp['name']}.{name}.{record['weights'][:10]}.{EVALUATION}.{EVAL_BATCH}.json"
                 with _fits("BNAT_EVAL_BATCH", EVAL_BATCH):
                     result = _measure(model, data, settings, exp["run"]["seed"], state)
                 _write_json(folders[0] / f"{name}.json", {key: _encode(value) for key, value in result.items()} | dict(
                     settings=settings, weights=record["weights"]))
+                state.unlink(missing_ok=True)
         return read_record(*folders, wanted=exp["evaluations"])
 
 

@@ -62,8 +62,7 @@ def readme(folder):
 
 
 def build(folder):
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     page = Environment(loader=FileSystemLoader(SITE), autoescape=False).get_template("page.html.j2")
     for name in PAGES:
         body = readme(folder) if name == "index" else notebook(name, folder)

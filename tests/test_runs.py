@@ -152,11 +152,13 @@ def test_two_processes_that_start_one_run(root):
     code = (f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); import bnat_utils as b; from pathlib import Path\n"
             f"b.ROOT, steps, step = Path({str(root)!r}), [], b.train_step\n"
             "b.train_step = lambda *a: steps.append(1) or step(*a)\n"
-            f"sys.stdin.readline(); r = b.run_experiment(b.experiment('pretrain', epsilon=16, epochs=4, **{FAST}))\n"
+            f"print('ready', flush=True); sys.stdin.readline(); r = b.run_experiment(b.experiment('pretrain', epsilon=16, epochs=4, **{FAST}))\n"
             "print(len(steps), r['weights'])")
     both = [subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                              env=os.environ | {"OMP_NUM_THREADS": "1"}) for _ in range(2)]
     for process in both:  # both have imported what they need
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
         process.stdin.write("\n")
         process.stdin.flush()
     said = [process.communicate()[0] for process in both]
@@ -199,6 +201,24 @@ def test_too_little_gpu_memory_names_the_setting(root, monkeypatch, setting, vic
         bnat.run_experiment(bnat.experiment("pretrain", epochs=1, **FAST))
 
 
+def test_an_interrupted_autoattack_goes_on_and_leaves_nothing(root, monkeypatch):
+    exp = bnat.experiment("pretrain", epochs=1, **FAST | dict(aa_images=4))
+    write = bnat._write_json
+
+    def killed(path, content):
+        write(path, content)
+        if "apgd-t 0" in content:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(bnat, "_write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        bnat.run_experiment(exp)
+    state, = (exp["out"] / "checkpoints").glob("*autoattack*.json")
+    assert f".{bnat.EVALUATION}.{bnat.EVAL_BATCH}." in state.name, "flags of other code or other batches would be taken up"
+    monkeypatch.setattr(bnat, "_write_json", write)
+    assert bnat.run_experiment(exp)["autoattack"] and not state.exists()
+
+
 def test_a_diverging_run_stops_and_says_where(root, digits):
     with pytest.raises(FloatingPointError, match=r"loss is (nan|inf) at epoch 1, step \d+ of 17, learning rate .*choose an lr below 1e\+20"):
         bnat.train(bnat.experiment("pretrain", epochs=2, lr=1e20), digits)
@@ -210,7 +230,7 @@ def test_a_diverging_run_stops_and_says_where(root, digits):
       for v in (0, -1, 1.5, "x")],
     *[("seed", v) for v in (-1, 0.5, "a", 2**31, 10**40)], *[("lr", v) for v in (0, -0.1, float("nan"))],
     ("profile", "fast"), ("arch", "vgg"), ("trainable", "weights"), ("schedule", "cosine"), ("weight_decay", -1),
-    ("data", "imagenet"), ("pretrain_weights", ""), ("eval_epsilon", 0), ("attack_step_size", 0), ("aa_images", -1), ("eval_images", 10**6), ("batch_size", 10**6),
+    ("data", "imagenet"), ("pretrain_weights", ""),("eval_epsilon", 0), ("attack_step_size", 0), ("aa_images", -1), ("eval_images", 10**6), ("batch_size", 10**6),
     ("pretrain_epsilon", -1),
 ])
 def test_bad_parameters_are_refused_in_one_sentence(name, value):
@@ -235,6 +255,12 @@ def test_every_setting_is_part_of_the_identity():
     names = {bnat.experiment("finetune", **{key: value})["name"] for key, value in changes.items()}
     assert len(names | {base["name"]}) == len(changes) + 1
     assert bnat.experiment("finetune", eval_images=10, aa_images=0)["name"] == base["name"]  # evaluation decides no weights
+
+
+def test_weights_from_elsewhere_are_not_trained_here():
+    for changes in (dict(pretrain_epochs=3), dict(pretrain_epsilon=8)):
+        with pytest.raises(ValueError, match="must be left out with pretrain_weights"):
+            bnat.experiment("finetune", pretrain_weights="pyautoattack", **changes)
 
 
 def test_parameters_of_a_notebook():
@@ -294,11 +320,9 @@ def test_missing_data_is_said(tmp_path, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(bnat.CIFAR10, "download", offline)
-    for download in (True, False):
-        with pytest.raises(ValueError, match=r"data_dir .*must be a folder that holds cifar-10-batches-py, got .*download failed"):
-            bnat.load_data("cifar10", tmp_path, download)
-    monkeypatch.setattr(bnat.CIFAR10, "download", lambda _: pytest.fail("download=False downloads"))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"data_dir .*must be a folder that holds cifar-10-batches-py, got .*, and the download failed \(no network\)$"):
+        bnat.load_data("cifar10", tmp_path)
+    with pytest.raises(ValueError, match=rf"data_dir .*must be a folder that holds cifar-10-batches-py, got '{tmp_path}'$"):
         bnat.load_data("cifar10", tmp_path, download=False)
 
 

@@ -45,7 +45,7 @@ SlurmdParameters=config_overrides
 SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
-MinJobAge=600
+MinJobAge=7200
 NodeName=one NodeHostName={host} NodeAddr=127.0.0.1 Port={first} CPUs=1 RealMemory=4000
 NodeName=two NodeHostName={host} NodeAddr=127.0.0.1 Port={second} CPUs=1 RealMemory=4000
 PartitionName=trial Nodes=one,two Default=YES MaxTime=60 State=UP
@@ -76,13 +76,13 @@ def slurm(tmp_path_factory):
     if conf.exists():
         pytest.skip(f"{conf} is there: this machine belongs to a cluster")
     conf.parent.mkdir(exist_ok=True)
-    conf.write_text(CONF.format(host=host, user=getpass.getuser(), munge=munge, place=place, port=ports[0], first=ports[1], second=ports[2]))
-    subprocess.run(["mungekey", "--create", f"--keyfile={place}/key"], check=True)
     daemons = [["munged", "--foreground", "--force", f"--key-file={place}/key", f"--socket={munge}", f"--pid-file={place}/munged.pid",
                 f"--seed-file={place}/seed", f"--log-file={place}/munged.log"],
                ["slurmctld", "-D", "-i"], ["slurmd", "-D", "-N", "one"], ["slurmd", "-D", "-N", "two"]]
     running = []
     try:
+        conf.write_text(CONF.format(host=host, user=getpass.getuser(), munge=munge, place=place, port=ports[0], first=ports[1], second=ports[2]))
+        subprocess.run(["mungekey", "--create", f"--keyfile={place}/key"], check=True)
         for daemon in daemons:
             running.append(subprocess.Popen(daemon, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
             time.sleep(1)
@@ -95,12 +95,12 @@ def slurm(tmp_path_factory):
             pytest.fail("the nodes do not come up: " + "".join(path.read_text()[-1500:] for path in place.glob("*.log")))
         yield
     finally:
+        conf.unlink(missing_ok=True)
         for process in reversed(running):
             process.terminate()
         for process in reversed(running):
             process.wait(timeout=30)
         shutil.rmtree(place, ignore_errors=True)
-        conf.unlink()
 
 
 def repository(folder):
@@ -120,17 +120,17 @@ def test_a_sweep_on_slurm_makes_the_records_of_a_local_one(slurm, tmp_path):
     there = repository(tmp_path / "slurm")
     snakemake = [sys.executable, "-m", "snakemake"]
     sweep = subprocess.Popen(
-        [*snakemake, "--profile", "profiles/slurm", "--default-resources", "slurm_partition=trial", "gpu=0", "runtime=30", "mem_mb=2000", "cpus_per_task=1",
+        [*snakemake, "--profile", "profiles/slurm", "--default-resources", "slurm_partition=trial", "runtime=30", "mem_mb=2000", "cpus_per_task=1",
          "--latency-wait", "5", "--slurm-no-account", "--slurm-init-seconds-before-status-checks", "5",
          "--slurm-status-command", "squeue", "--", "twelve"],  # no accounting database here
-        cwd=there, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        cwd=there, stdout=(tmp_path / "said").open("w"), stderr=subprocess.STDOUT)
     drained = None
     while sweep.poll() is None:
         if drained is None and len(list((there / "out").rglob("run.json"))) >= 4:
             run("scontrol", "update", "nodename=two", "state=drain", "reason=trial", cwd=there)
             drained = len(list((there / "out" / "quick").glob("*.ipynb")))
         time.sleep(0.5)
-    said = sweep.communicate()[0]
+    said = (tmp_path / "said").read_text()
     assert sweep.returncode == 0, said[-6000:]
     assert drained is not None and drained < 12, "the sweep was over before the node was drained"
     states = run("sinfo", "-h", "-N", "-o", "%N %t", cwd=there).stdout

@@ -6,6 +6,7 @@ it was given, or its last word is one sentence that names the parameter. disk: t
 after so many kB: one clear error, then, with room, the same records.
 """
 import argparse
+import html
 import os
 import random
 import re
@@ -19,6 +20,10 @@ from pathlib import Path
 
 import nbformat
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import bnat_utils as bnat  # noqa: E402
+
+STEPS = {"01_pretrain": "pretrain", "02_bn_finetune": "finetune", "03_bn_scratch": "scratch"}
 REPOSITORY = Path(__file__).resolve().parent.parent
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 RUN = ["papermill", "notebooks/02_bn_finetune.ipynb", "out/run.ipynb", "-p", "epsilon", "16", "-p", "epochs", "4", "-p", "pretrain_epochs", "3",
@@ -143,9 +148,12 @@ def fuzz(n, rng):
             else:
                 ran += 1
                 assert kind != "unknown", f"{label}: ran without what it was given"
+                exp = bnat.experiment(STEPS[notebook], **{key: None if value == "None" else value for key, value in given.items()})
                 used = settings(folder / "out" / "run.ipynb")
-                for name, value in given.items():
-                    assert str(value) == "None" or name not in used or same(used[name], value), f"{label}\n{name} = {value!r} became {used[name]!r}"
+                assert all(same(used[key], value) for key, value in exp["run"].items()), f"{label}\n{exp['run']} became {used}"
+                for e in filter(None, (exp, exp["parent"])):
+                    made = {path.stem for path in (folder / "out" / "quick" / "records" / e["name"]).glob("*.json")}
+                    assert made >= e["evaluations"].keys(), f"{label}\n{sorted(e['evaluations'])} became {sorted(made)}"
                 print(f"{label}\n    ran", flush=True)
     print(f"{n} parameter sets: {ran} ran with what they were given, {refused} were refused in one sentence")
 
@@ -154,16 +162,16 @@ def settings(notebook):
     """What the table of settings of an executed notebook shows."""
     for cell in nbformat.read(notebook, as_version=4).cells:
         for output in cell.get("outputs", []):
-            if "<th>setting</th>" in (html := output.get("data", {}).get("text/html", "")):
-                return dict(re.findall(r"<th>(\w+)</th>\s*<td>(.*?)</td>", html))
+            if "<th>setting</th>" in (table := output.get("data", {}).get("text/html", "")):
+                return dict(re.findall(r"<th>(\w+)</th>\s*<td>(.*?)</td>", table))
     raise AssertionError("no table of settings")
 
 
 def same(shown, given):
     try:
         return float(shown) == float(given)
-    except ValueError:
-        return shown == str(given)
+    except (ValueError, TypeError):
+        return html.unescape(shown) == str(given)
 
 
 def disk(n, rng):
