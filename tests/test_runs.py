@@ -207,7 +207,7 @@ def test_an_interrupted_autoattack_goes_on_and_leaves_nothing(root, monkeypatch)
 
     def killed(path, content):
         write(path, content)
-        if "apgd-t 0" in content:
+        if "apgd-ce 0" in content:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(bnat, "_write_json", killed)
