@@ -72,9 +72,9 @@ PROFILES = {  # epsilon in 1/255; epochs and learning rate of each step, clean o
     "quick": dict(data="digits", arch="resnet8", epsilon=32, batch_size=64, pretrain=(12, 0.2), pretrain_at=(12, 0.2),
                   finetune=(20, 0.2), finetune_at=(20, 0.2), scratch=(20, 0.2), scratch_at=(20, 0.2), eval_images=500, eval_restarts=2, aa_images=100, curve_images=500, check_images=100, control_epochs=20),
     "cpu": dict(data="cifar10", arch="resnet20", epsilon=8, batch_size=128, pretrain=(8, 0.1), pretrain_at=(3, 0.1),
-                finetune=(6, 0.2), finetune_at=(3, 0.2), scratch=(6, 0.2), scratch_at=(3, 0.8), eval_images=10000, eval_restarts=1, aa_images=500, curve_images=500, check_images=200, control_epochs=1),
+                finetune=(6, 0.2), finetune_at=(3, 0.2), scratch=(6, 0.2), scratch_at=(3, 3.2), eval_images=10000, eval_restarts=1, aa_images=500, curve_images=500, check_images=200, control_epochs=1),
     "paper": dict(data="cifar10", arch="resnet18", epsilon=8, batch_size=128, pretrain=(30, 0.2), pretrain_at=(30, 0.2),
-                  finetune=(30, 0.2), finetune_at=(30, 0.2), scratch=(30, 0.2), scratch_at=(30, 0.2), eval_images=10000, eval_restarts=10, aa_images=1000, curve_images=1000, check_images=500, control_epochs=30),
+                  finetune=(30, 0.2), finetune_at=(30, 0.2), scratch=(30, 0.2), scratch_at=(30, 3.2), eval_images=10000, eval_restarts=10, aa_images=1000, curve_images=1000, check_images=500, control_epochs=30),
 }
 SCHEDULES = {  # learning rate, as a share of lr, over the share of updates done: linear between these points
     "cycle": ((0, 0.4, 1), (0, 1, 0)), "steps": ((0, .4, .4, .6, .6, .8, .8), (1, 1, .1, .1, .01, .01, .001)),
@@ -86,8 +86,8 @@ CONTROLS = {  # label: step and its parameters; all have the profile's control_e
     "BN + head": ("finetune", dict(trainable="bn+head")), "as many random convolution weights": ("finetune", dict(trainable="conv_subset")),
     "BN, random features": ("scratch", {}), "BN, random features, 3 x epochs": ("scratch", dict(epochs=3)),
     "BN, clean, robust features": ("finetune", dict(pretrain_epsilon=None, epsilon=0)),
-    **{f"BN, lr x {factor:g}": ("finetune", dict(lr=factor)) for factor in (0.25, 4)},
-    **{f"BN, random features, lr x {factor:g}": ("scratch", dict(lr=factor)) for factor in (0.25, 4)},
+    **{f"BN, lr x {factor:g}": ("finetune", dict(lr=factor)) for factor in (0.25, 4, 16)},
+    **{f"BN, random features, lr x {factor:g}": ("scratch", dict(lr=factor)) for factor in (0.0625, 0.25, 4)},
     **{f"BN, features of {dose} epoch{'s' * (dose > 1)}": ("finetune", dict(pretrain_epochs=dose)) for dose in (1, 2, 5, 10)},
 }
 
@@ -1030,7 +1030,7 @@ def trust(record, transfers=()):
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("check")
 
 
-TINTS = {"not confirmed": "#fbe3d3", "confirmed": "#d6e9f6", "SUSPECT": "#f7c9ae", "✗": "#f7c9ae", "as expected": "#d6e9f6", "✓": "#d6e9f6", "constant": "#eeeeee",
+TINTS = {"contradicted": "#f7c9ae", "not confirmed": "#fbe3d3", "confirmed": "#d6e9f6", "SUSPECT": "#f7c9ae", "✗": "#f7c9ae", "as expected": "#d6e9f6", "✓": "#d6e9f6", "constant": "#eeeeee",
          "non-trivial": "#d6e9f6", "none": "#eeeeee", "undecided": "#fbe3d3", "not yet run": "#eeeeee"}
 
 

@@ -58,7 +58,7 @@ def test_make_report(report):
         assert figure.with_suffix(".pdf").stat().st_size > 1000
     claims = pd.read_csv(folder / "out" / "quick" / "figures" / "04_claims.csv", index_col=0)
     assert list(claims.index) == ["C1", "C2", "C3", "C4", "C5", "C6"]
-    assert set(claims.verdict) <= {"confirmed", "not confirmed", "not yet run"} and claims.verdict["C6"] == "not yet run"
+    assert set(claims.verdict) <= {"confirmed", "not confirmed", "contradicted", "not yet run"} and claims.verdict["C6"] == "not yet run"
 
 
 def test_a_second_report_only_reads(report):

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import nbformat
+from papermill.cli import _resolve_type
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import bnat_utils as bnat  # noqa: E402
@@ -149,7 +150,7 @@ def fuzz(n, rng):
                 ran += 1
                 assert kind != "unknown", f"{label}: ran without what it was given"
                 own = {"epsilon": 0} if notebook == "01_pretrain" else {}  # what its parameters cell says otherwise than `experiment`
-                exp = bnat.experiment(STEPS[notebook], **own | {key: None if value == "None" else value for key, value in given.items()})
+                exp = bnat.experiment(STEPS[notebook], **own | {key: _resolve_type(str(value)) for key, value in given.items()})
                 used = settings(folder / "out" / "run.ipynb")
                 assert all(same(used[key], value) for key, value in exp["run"].items()), f"{label}\n{exp['run']} became {used}"
                 for e in filter(None, (exp, exp["parent"])):
