@@ -92,6 +92,9 @@ CONTROLS = {  # label: step and its parameters; all have the profile's control_e
 }
 
 
+MANY = 10**5  # more epochs, steps or restarts than this are a slip of the pen
+
+
 def _number(name, value, default, low, high=None, whole=True, above=False):
     """The number `value`, or `default` where it is None; ValueError unless it is finite and in range."""
     value = default if value is None else value
@@ -152,17 +155,17 @@ def experiment(step, *, profile="quick", data=None, data_dir=None, arch=None, tr
         generation=GENERATION, step=step, data=name, arch=_choice("arch", arch, defaults["arch"], ARCHS), parent=None,
         trainable=_choice("trainable", trainable, "all" if step == "pretrain" else "bn", TRAINABLE), epsilon=epsilon,
         seed=_number("seed", seed, 0, 0, 2**31 - 1), train_images=images,
-        epochs=_number("epochs", epochs, epochs_default, 1), lr=_number("lr", lr, lr_default, 0, whole=False, above=True),
+        epochs=_number("epochs", epochs, epochs_default, 1, MANY), lr=_number("lr", lr, lr_default, 0, whole=False, above=True),
         batch_size=_number("batch_size", batch_size, defaults["batch_size"], 2, images),
         weight_decay=_number("weight_decay", weight_decay, 5e-4, 0, 1, whole=False),
         schedule=_choice("schedule", schedule, "cycle", ("cycle", "steps")),
-        attack_steps=_number("attack_steps", attack_steps, 7, 1),
+        attack_steps=_number("attack_steps", attack_steps, 7, 1, MANY),
         attack_step_size=_number("attack_step_size (in 1/255)", attack_step_size, epsilon / 4 or 1, 0, 255, whole=False, above=True))
     if not epsilon:  # without an attack its settings decide nothing
         run.update(attack_steps=0, attack_step_size=0.0)
     if pretrain_weights is not None and step == "pretrain":
         run.update(epochs=0, pretrain_weights=hashlib.sha256(_weights_file(pretrain_weights).read_bytes()).hexdigest())
-    steps, restarts = _number("eval_steps", eval_steps, 20, 1), _number("eval_restarts", eval_restarts, defaults["eval_restarts"], 1)
+    steps, restarts = _number("eval_steps", eval_steps, 20, 1, MANY), _number("eval_restarts", eval_restarts, defaults["eval_restarts"], 1, MANY)
     n = _number("eval_images", eval_images, min(defaults["eval_images"], data["test"]), 0, data["test"])
     n_aa = _number("aa_images", aa_images, min(defaults["aa_images"], data["test"]), 0, data["test"])
     n_curve, parent = min(n, defaults["curve_images"]), None
@@ -176,7 +179,7 @@ def experiment(step, *, profile="quick", data=None, data_dir=None, arch=None, tr
             f"features_eps{eps:g}_n{n_features}": dict(kind="features", epsilon=eps, images=n_features)}
     if step == "finetune":
         _number("pretrain_epsilon (in 1/255)", pretrain_epsilon, defaults["epsilon"], 0, 255, whole=False)
-        _number("pretrain_epochs", pretrain_epochs, 1, 1)
+        _number("pretrain_epochs", pretrain_epochs, 1, 1, MANY)
         if pretrain_weights is not None and (pretrain_epochs is not None or pretrain_epsilon != 0):
             raise ValueError("pretrain_epochs and pretrain_epsilon must be left out with pretrain_weights, which nobody trains here; "
                              f"got {pretrain_epochs!r} and {pretrain_epsilon!r}")

@@ -227,7 +227,7 @@ def test_a_diverging_run_stops_and_says_where(root, digits):
 @pytest.mark.parametrize("name, value", [
     *[("epsilon", v) for v in (-1, 256, float("nan"), float("inf"), "eight", True, [8])],
     *[(name, v) for name in ("epochs", "batch_size", "attack_steps", "eval_steps", "eval_restarts", "pretrain_epochs", "train_images")
-      for v in (0, -1, 1.5, "x")],
+      for v in (0, -1, 1.5, "x", 10**12)],
     *[("seed", v) for v in (-1, 0.5, "a", 2**31, 10**40)], *[("lr", v) for v in (0, -0.1, float("nan"))],
     ("profile", "fast"), ("arch", "vgg"), ("trainable", "weights"), ("schedule", "cosine"), ("weight_decay", -1),
     ("data", "imagenet"), ("pretrain_weights", ""),("eval_epsilon", 0), ("attack_step_size", 0), ("aa_images", -1), ("eval_images", 10**6), ("batch_size", 10**6),

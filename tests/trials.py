@@ -136,7 +136,7 @@ def fuzz(n, rng):
                 given[rng.choice(["eps", "Epsilon", "epoch", "learning_rate", "seeds", "trainables", "bn", "x", "pretrain"])] = rng.choice([1, "x"])
             words = [word for key, value in given.items() for word in ("-p", key, str(value))]
             process = start(folder, ["papermill", f"notebooks/{notebook}.ipynb", "out/run.ipynb", *words])
-            said = process.communicate(timeout=600)[0]
+            said = process.communicate(timeout=300)[0]
             last = [line for line in said.splitlines() if line.strip()][-1]
             label = f"{trial + 1:3} {notebook} {' '.join(words)}"
             if process.returncode:
