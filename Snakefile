@@ -22,7 +22,8 @@ PROFILE, SWEEPS_FILE = config.get("profile", "quick"), config.get("sweeps", "swe
 OUT, STARTED = f"out/{PROFILE}", time.time()
 STEPS = {"01_pretrain": "pretrain", "02_bn_finetune": "finetune", "03_bn_scratch": "scratch"}
 # the notebook of a call that failed, or still runs, lies beside its log; two calls of one job do not write one file
-PAPERMILL = (f"{shlex.quote(sys.executable)} -m papermill {{input[0]:q}} {{log:q}}.$$.ipynb -p profile {PROFILE} {{params}} 2>&1 | tee {{log:q}}"
+PAPERMILL = (f"{shlex.quote(sys.executable)} -m papermill --stdout-file - --stderr-file - {{input[0]:q}} {{log:q}}.$$.ipynb -p profile {PROFILE} "
+             "{params} 2>&1 | tee {log:q}"
              " && mv {log:q}.$$.ipynb {output:q}")
 JOBS = {}  # name: (notebook, its parameters, the names of the jobs before it)
 
