@@ -107,7 +107,7 @@ def kill_all(process):
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-    process.communicate()
+    process.wait()
 
 
 def fuzz(n, rng):
@@ -136,7 +136,10 @@ def fuzz(n, rng):
                 given[rng.choice(["eps", "Epsilon", "epoch", "learning_rate", "seeds", "trainables", "bn", "x", "pretrain"])] = rng.choice([1, "x"])
             words = [word for key, value in given.items() for word in ("-p", key, str(value))]
             process = start(folder, ["papermill", f"notebooks/{notebook}.ipynb", "out/run.ipynb", *words])
-            said = process.communicate(timeout=300)[0]
+            try:
+                said = process.communicate(timeout=300)[0]
+            finally:
+                kill_all(process)  # whatever does not end: its kernel would go on for ever
             last = [line for line in said.splitlines() if line.strip()][-1]
             label = f"{trial + 1:3} {notebook} {' '.join(words)}"
             if process.returncode:
