@@ -9,6 +9,7 @@ import copy
 import ctypes
 import hashlib
 import importlib.util
+import inspect
 import io
 import itertools
 import json
@@ -127,6 +128,8 @@ def parameters(cells, values):
     ValueError for a name that papermill was given and that the notebook does not have: it would run with a default.
     """
     names = [re.findall(r"^(\w+) *=", cell, re.MULTILINE) for cell in cells if re.match(r"profile *=|# Parameters\n", cell)]
+    if not names:  # nbval keeps no history, and gives no parameters
+        names = [[name for name in inspect.signature(experiment).parameters if name in values]]
     if unknown := [name for cell in names[1:] for name in cell if name not in names[0]]:
         raise ValueError(f"a parameter of this notebook must be one of {', '.join(names[0])}; got {unknown[0]!r}")
     return {name: values[name] for name in names[0]}
