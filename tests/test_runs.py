@@ -202,7 +202,7 @@ def test_too_little_gpu_memory_names_the_setting(root, monkeypatch, setting, vic
 
 
 def test_an_interrupted_autoattack_goes_on_and_leaves_nothing(root, monkeypatch):
-    exp = bnat.experiment("pretrain", epochs=1, **FAST | dict(aa_images=4))
+    exp = bnat.experiment("pretrain", epochs=1, **FAST | dict(aa_images=64))  # of so many, the network of any machine has some right
     write = bnat._write_json
 
     def killed(path, content):
