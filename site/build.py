@@ -1,4 +1,4 @@
-"""The rendered notebooks and the README as one static site: python site/build.py [folder, out/html unless given].
+"""The rendered notebooks and the READMEs as one static site: python site/build.py [folder, out/html unless given].
 
 nbconvert makes the pages, latex2mathml their formulas, so that nothing is fetched from another host.
 """
@@ -17,7 +17,9 @@ from traitlets.config import Config
 
 SITE = Path(__file__).resolve().parent
 ROOT = SITE.parent
-PAGES = {"index": "bnat", "01_pretrain": "1 Pre-training", "02_bn_finetune": "2 BN fine-tuned", "03_bn_scratch": "3 BN from scratch", "04_robustness": "4 Robustness"}
+PAGES = {"index": "bnat", "01_pretrain": "1 Pre-training", "02_bn_finetune": "2 BN fine-tuned", "03_bn_scratch": "3 BN from scratch", "04_robustness": "4 Robustness",
+         "benchmarks": "Speed"}
+READMES = {"index": ROOT / "README.md", "benchmarks": ROOT / "benchmarks" / "README.md"}
 
 
 def formulas(markdown):
@@ -51,21 +53,22 @@ def notebook(name, folder):
     return body
 
 
-def readme(folder):
-    """The README as a page: links to notebooks lead to their pages, other files of the repository are copied."""
-    text = re.sub(r"<!--.*?-->", "", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    for file in sorted(set(re.findall(r"\]\(((?!http|notebooks/)[^)#]+)\)", text))):
+def readme(path, folder):
+    """A README as a page: links to notebooks and READMEs lead to their pages, other files of the repository are copied."""
+    text = re.sub(r"<!--.*?-->", "", path.read_text(), flags=re.DOTALL).replace("](../", "](")
+    text = re.sub(r"\]\((?:notebooks/)?(\w+)(?:\.ipynb|/README\.md)\)", r"](\1.html)", text)
+    for file in sorted(set(re.findall(r"\]\(((?!http)[^)#]+)\)", text)) - {f"{name}.html" for name in PAGES}):
         target = folder / file
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, target)
-    return markdown2html(formulas(re.sub(r"\]\(notebooks/(\w+)\.ipynb\)", r"](\1.html)", text)))
+    return markdown2html(formulas(text))
 
 
 def build(folder):
     folder.mkdir(parents=True, exist_ok=True)
     page = Environment(loader=FileSystemLoader(SITE), autoescape=False).get_template("page.html.j2")
     for name in PAGES:
-        body = readme(folder) if name == "index" else notebook(name, folder)
+        body = readme(READMES[name], folder) if name in READMES else notebook(name, folder)
         body = re.sub(r"<table.*?</table>", r'<div class="table">\g<0></div>', body, flags=re.DOTALL)
         headings = [(int(level), anchor, re.sub(r"<.*?>|¶|&#182;", "", text)) for level, anchor, text in re.findall(
             r'<h([23])[^>]* id="([^"]+)"[^>]*>(.*?)</h\1>', body, re.DOTALL)]

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import REPOSITORY
 
-PAGES = ["index", "01_pretrain", "02_bn_finetune", "03_bn_scratch", "04_robustness"]
+PAGES = ["index", "01_pretrain", "02_bn_finetune", "03_bn_scratch", "04_robustness", "benchmarks"]
 
 
 @pytest.fixture(scope="module")
