@@ -19,9 +19,10 @@ report: .venv/installed  ## run the notebooks at PROFILE (quick, cpu or paper) i
 	@echo; echo "Executed notebooks:"; ls $(OUT)/*.ipynb
 	@echo; echo "Figures and tables:"; ls $(OUT)/figures/*
 	@echo; $(BIN)/python -c "import pandas as pd; print(pd.read_csv('$(OUT)/figures/04_main_table.csv', index_col=0).T.to_string())"
+	@[ $(PROFILE) != quick ] || echo "Profile quick shows that the code works; it is no evidence about the paper. What was found stands in README.md."
 
-sweep: .venv/installed  ## run the table SWEEP of sweeps.yaml (or controls, those of 04_robustness) at PROFILE; then make report shows them
-	$(DAG) -- $(SWEEP)
+sweep: .venv/installed  ## run the table SWEEP of sweeps.yaml (or controls, those of 04_robustness) at PROFILE; 04_robustness shows them after make report
+	$(DAG) sweep=$(SWEEP) -- $(SWEEP)
 
 render: report  ## renew the committed records, figures, notebooks and README tables from a report at PROFILE
 	mkdir -p records figures $(OUT)/records && cp -r $(OUT)/records/. records/

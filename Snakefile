@@ -44,7 +44,7 @@ def job(notebook=None, **parameters):
             if notebook not in STEPS:
                 raise ValueError(f"notebook must be one of {', '.join(STEPS)}; got {notebook!r}")
             if unknown := parameters.keys() - set(parameters_of(notebook)):
-                raise ValueError(f"{', '.join(sorted(unknown))}: not among its parameters")
+                raise ValueError(f"{', '.join(map(str, unknown))}: not among its parameters, {', '.join(parameters_of(notebook))}")
             bnat.experiment(STEPS[notebook], profile=PROFILE, **parameters)
         except ValueError as error:
             sys.exit(f"{SWEEPS_FILE}: {notebook} {parameters}: {error}")
@@ -63,7 +63,9 @@ def job(notebook=None, **parameters):
 
 def jobs(table):
     """The names of a table's jobs: every combination of the lists in its rows."""
-    for row in table or []:
+    if not isinstance(table, list) or not all(isinstance(row, dict) for row in table):
+        sys.exit(f"{SWEEPS_FILE}: a table must be a list of rows, like [{{notebook: 02_bn_finetune, seed: [0, 1]}}]; got {table!r}")
+    for row in table:
         columns = [[(key, value) for value in (values if isinstance(values, list) else [values])] for key, values in row.items()]
         for combination in itertools.product(*columns):
             yield job(**dict(combination))
@@ -77,9 +79,13 @@ def controls():
         yield dict(parameters, notebook=notebooks[step])
 
 
-with open(SWEEPS_FILE) as file:
-    SWEEPS = {name: list(jobs(table)) for name, table in yaml.safe_load(file).items()}
-    SWEEPS["controls"] = list(jobs(controls()))
+try:
+    SWEEPS = {name: list(jobs(table)) for name, table in dict(yaml.safe_load(Path(SWEEPS_FILE).read_text())).items()}
+except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
+    sys.exit(f"{SWEEPS_FILE}: not a file of tables: {' '.join(str(error).split())}")
+SWEEPS["controls"] = list(jobs(list(controls())))
+if (SWEEP := config.get("sweep")) and SWEEP not in SWEEPS:
+    sys.exit(f"{SWEEPS_FILE}: no table {SWEEP}; there are {', '.join(SWEEPS)}")
 
 
 wildcard_constraints:
@@ -114,6 +120,16 @@ rule run:
     threads: config.get("threads", 1)  # the same on every machine: another number rounds differently
     resources: gpu=int(PROFILE == "paper" or bnat.DEVICE.type == "cuda")
     shell: PAPERMILL
+
+
+onsuccess:
+    if SWEEP:  # what has come of it, in the order of its table
+        found = {}
+        for name in SWEEPS[SWEEP]:
+            notebook, parameters, _ = JOBS[name]
+            default = {"epsilon": 0} if notebook == "01_pretrain" else {}  # what its parameters cell says
+            found[name] = bnat.load_record(bnat.experiment(STEPS[notebook], profile=PROFILE, **default | parameters))
+        print(bnat.results_table(found)[["clean % (n)", "PGD % (n)", "AutoAttack % (n)"]].to_string())
 
 
 onerror:  # what failed, once more, where it is seen

@@ -82,15 +82,19 @@ SCHEDULES = {  # learning rate, as a share of lr, over the share of updates done
 }
 
 
-CONTROLS = {  # label: step and its parameters; all have the profile's control_epochs, times any factor here
+CONTROLS = {  # label: step and its parameters; epochs: times the profile's control_epochs; lr: times the profile's
     "BN": ("finetune", {}), "BN statistics": ("finetune", dict(trainable="bn_stats")), "head": ("finetune", dict(trainable="head")),
-    "BN + head": ("finetune", dict(trainable="bn+head")), "as many random convolution weights": ("finetune", dict(trainable="conv_subset")),
+    "BN + head": ("finetune", dict(trainable="bn+head")),
+    "as many random convolution weights": ("finetune", dict(trainable="conv_subset", lr=4)),
     "BN, random features": ("scratch", {}), "BN, random features, 3 x epochs": ("scratch", dict(epochs=3)),
+    "BN, random features, no weight decay": ("scratch", dict(weight_decay=0)),
     "BN, clean, robust features": ("finetune", dict(pretrain_epsilon=None, epsilon=0)),
-    **{f"BN, lr x {factor:g}": ("finetune", dict(lr=factor)) for factor in (0.25, 4, 16)},
-    **{f"BN, random features, lr x {factor:g}": ("scratch", dict(lr=factor)) for factor in (0.0625, 0.25, 4)},
-    **{f"BN, features of {dose} epoch{'s' * (dose > 1)}": ("finetune", dict(pretrain_epochs=dose)) for dose in (1, 2, 5, 10)},
 }
+CONTROLS |= {f"{label}, lr x {factor:g}": (CONTROLS[label][0], CONTROLS[label][1] | dict(lr=factor)) for label, factors in {
+    "BN": (0.25, 4, 16), "BN, random features": (0.0625, 0.25, 4), "head": (0.0625, 0.25, 4),
+    "as many random convolution weights": (0.0625, 0.25, 1, 16, 64)}.items()
+    for factor in factors}
+CONTROLS |= {f"BN, features of {dose} epoch{'s' * (dose > 1)}": ("finetune", dict(pretrain_epochs=dose)) for dose in (1, 2, 5, 10)}
 
 
 MANY = 10**5  # more epochs, steps or restarts than this are a slip of the pen
@@ -204,8 +208,10 @@ def control(label, profile, seed=0):
     settings = dict(check_images=0) | changes | dict(epochs=defaults["control_epochs"] * changes.get("epochs", 1))
     if seed:
         settings["seed"] = seed
-    if "lr" in changes:  # chosen on held-out images: the test images are not looked at
-        settings |= dict(lr=defaults[f"{step}_at"][1] * changes["lr"], eval_images=0, aa_images=0)
+    if "lr" in changes:
+        settings["lr"] = defaults[f"{step}_at"][1] * changes["lr"]
+    if "lr x" in label:  # chosen on held-out images: the test images are not looked at
+        settings |= dict(eval_images=0, aa_images=0)
     return step, settings
 
 
@@ -973,8 +979,13 @@ def results_table(records):
             table[label]["robustness"] = "none" if robust.high < bar else "non-trivial" if aa and robust.low > bar else "undecided"
         if pgd_:
             counts = pgd_["adversarial_predictions"]
-            table[label] |= {"test ε": f"{pgd_['settings']['epsilon']:g}/255", "PGD": "{steps}x{restarts}".format(**pgd_["settings"]), "top class %": f"{100 * max(counts) / sum(counts):.0f}"}
-    columns = ["trained", "train ε", "epochs", "lr", "seed", "test ε", "PGD", "clean % (n)", "PGD % (n)", "AutoAttack % (n)", "top class %", "robustness"]
+            shares = np.array([count for count in counts if count]) / sum(counts)
+            table[label] |= {"test ε": f"{pgd_['settings']['epsilon']:g}/255", "PGD": "{steps}x{restarts}".format(**pgd_["settings"]),
+                             "top class %": f"{100 * max(shares):.0f}", "classes": f"{np.exp(-(shares * np.log(shares)).sum()):.1f}"}
+        if pgd_ and aa and aa["robust"].size <= pgd_["robust"].size:
+            table[label]["PGD %, its images"] = f"{100 * pgd_['robust'][:aa['robust'].size].mean():.1f}"
+    columns = ["trained", "train ε", "epochs", "lr", "seed", "test ε", "PGD", "clean % (n)", "PGD % (n)", "AutoAttack % (n)", "PGD %, its images",
+               "top class %", "classes", "robustness"]
     return pd.DataFrame.from_dict(table, orient="index", columns=columns, dtype=object).fillna("–").rename_axis("model")
 
 

@@ -83,12 +83,21 @@ def test_a_run_that_fails_leaves_the_rest_of_a_sweep(report):
     done = sweep("mine")
     refused = done.stderr.splitlines()[-1]
     assert done.returncode and refused == "mine.yaml: 02_bn_finetune {'seed': -1}: seed must be a whole number from 0 to 2147483647, got -1"
+    for table, message in {"wrong: [{notebook: 02_bn_finetune, eps: 8}]": "eps: not among its parameters, profile, data, ", "wrong: 02_bn_finetune": "a table must be a list of rows",
+                           "wrong: [": "not a file of tables"}.items():
+        (folder / "wrong.yaml").write_text(f"report: []\n{table}\n")
+        last = sweep("wrong").stderr.splitlines()[-1]
+        assert last.startswith("wrong.yaml: ") and message in last
     (folder / "mine.yaml").write_text((folder / "mine.yaml").read_text().split("wrong")[0])
     done = sweep("mine")
     at = done.stderr.index("FAILED: 03_bn_scratch")
     last = done.stderr[at:].splitlines()
     assert done.returncode and "lr=1e+20" in last[0] and "FloatingPointError: the loss is" in last[1] and (folder / last[2].split("log: ")[1]).is_file()
     assert len(list((folder / "out" / "quick").glob("*lr=0.1*.ipynb"))) == 1 and done.stderr.count("FAILED") == 1
+    (folder / "sweeps.yaml").write_text((folder / "mine.yaml").read_text().replace("1.0e+20, ", ""))
+    make = ["make", "sweep", f"BIN={Path(sys.executable).parent}"]
+    assert "sweeps.yaml: no table mien; there are report, mine, controls" in run(*make, "SWEEP=mien", cwd=folder, check=False).stderr
+    assert re.search(r"lr=0\.1.* \(50\)", run(*make, "SWEEP=mine", cwd=folder).stdout), "a sweep shows what has come of it"
 
 
 @pytest.mark.parametrize("where", [".", "notebooks"])
@@ -100,6 +109,8 @@ def test_papermill_as_users_call_it(report, where):
     text = (folder / where / "out.ipynb").read_text()
     (folder / where / "out.ipynb").unlink()
     assert "4/255" in text and "finetune_resnet8_bn_eps4" in text
+    assert re.search(r"02_finetune_bn_eps4_\w{10}_result.csv", " ".join(path.name for path in (folder / "out" / "quick" / "figures").iterdir())), (
+        "runs of other epochs would draw over each other")
     run("papermill", "notebooks/04_robustness.ipynb", "out/04.ipynb", "-p", "profile", "quick", cwd=folder)
     table = pd.read_csv(folder / "out" / "quick" / "figures" / "04_main_table.csv", index_col=0)
     assert set(table["test ε"]) == {"32/255"}, "an evaluation of a user's own ε stands in the main table"
@@ -123,8 +134,7 @@ def test_a_parameter_that_the_notebook_does_not_have_is_refused(tmp_path):
 
 def test_the_readme_s_python_runs(digits):
     code, = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
-    code = code.replace('"svhn", "data"', '"digits"').replace("MyNetwork()", 'bnat.resnet("resnet8", "digits")').replace('*data["test"]', "*few")
-    code = code.replace("model =", 'few = [t[:20] for t in data["test"]]\nmodel =')
+    code = code.replace('"svhn", "data"', '"digits"').replace("MyNetwork()", 'bnat.resnet("resnet8", "digits")').replace("[:500]", "[:20]")
     run(sys.executable, "-c", code, cwd=REPOSITORY)
 
 

@@ -411,8 +411,10 @@ def test_controls_share_their_budget_and_choose_lr_on_held_out_images():
         assert {label: exp["run"]["epochs"] for label, exp in made.items() if exp["run"]["epochs"] != budget} == {
             "BN, random features, 3 x epochs": 3 * budget}
         assert all(not exp["evaluations"] for label, exp in made.items() if "lr x" in label)
-        for step, factors in (("finetune", [0.25, 1, 4, 16]), ("scratch", [0.0625, 0.25, 1, 4])):
-            rates = {exp["run"]["lr"] / bnat.PROFILES[profile][f"{step}_at"][1] for exp in made.values() if exp["run"]["step"] == step and exp["run"]["epsilon"]}
+        for step, part, factors in (("finetune", "bn", [0.25, 1, 4, 16]), ("scratch", "bn", [0.0625, 0.25, 1, 4]), ("finetune", "bn+head", [1]),
+                                    ("finetune", "head", [0.0625, 0.25, 1, 4]), ("finetune", "conv_subset", [0.0625, 0.25, 1, 4, 16, 64])):
+            rates = {exp["run"]["lr"] / bnat.PROFILES[profile][f"{step}_at"][1] for exp in made.values()
+                     if (exp["run"]["step"], exp["run"]["trainable"]) == (step, part) and exp["run"]["epsilon"]}
             assert sorted(rates) == pytest.approx(factors)
         assert made["BN, clean, robust features"]["parent"]["run"]["epsilon"] == bnat.PROFILES[profile]["epsilon"]
 
