@@ -29,7 +29,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from filelock import FileLock, Timeout
-from scipy.stats import binomtest
+from scipy.stats import binomtest, entropy
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.datasets import CIFAR10, CIFAR100, SVHN
@@ -979,9 +979,8 @@ def results_table(records):
             table[label]["robustness"] = "none" if robust.high < bar else "non-trivial" if aa and robust.low > bar else "undecided"
         if pgd_:
             counts = pgd_["adversarial_predictions"]
-            shares = np.array([count for count in counts if count]) / sum(counts)
             table[label] |= {"test ε": f"{pgd_['settings']['epsilon']:g}/255", "PGD": "{steps}x{restarts}".format(**pgd_["settings"]),
-                             "top class %": f"{100 * max(shares):.0f}", "classes": f"{np.exp(-(shares * np.log(shares)).sum()):.1f}"}
+                             "top class %": f"{100 * max(counts) / sum(counts):.0f}", "classes": f"{np.exp(entropy(counts)):.1f}"}
         if pgd_ and aa and aa["robust"].size <= pgd_["robust"].size:
             table[label]["PGD %, its images"] = f"{100 * pgd_['robust'][:aa['robust'].size].mean():.1f}"
     columns = ["trained", "train ε", "epochs", "lr", "seed", "test ε", "PGD", "clean % (n)", "PGD % (n)", "AutoAttack % (n)", "PGD %, its images",
