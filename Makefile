@@ -18,7 +18,7 @@ report: .venv/installed  ## run the notebooks at PROFILE (quick, cpu or paper) i
 	$(DAG) --forcerun analysis -- report
 	@echo; echo "Executed notebooks:"; ls $(OUT)/*.ipynb
 	@echo; echo "Figures and tables:"; ls $(OUT)/figures/*
-	@echo; $(BIN)/python -c "import pandas as pd; print(pd.read_csv('$(OUT)/figures/04_main_table.csv', index_col=0).T.to_string())"
+	@echo; $(BIN)/python -c "import pandas as pd; print(pd.read_csv('$(OUT)/figures/04_main_table.csv', index_col=0).to_string())"
 	@[ $(PROFILE) != quick ] || echo "Profile quick shows that the code works; it is no evidence about the paper. What was found stands in README.md."
 
 sweep: .venv/installed  ## run the table SWEEP of sweeps.yaml (or controls, those of 04_robustness) at PROFILE; 04_robustness shows them after make report
@@ -27,13 +27,11 @@ sweep: .venv/installed  ## run the table SWEEP of sweeps.yaml (or controls, thos
 render: report  ## renew the committed records, figures, notebooks and README tables from a report at PROFILE
 	mkdir -p records figures $(OUT)/records && cp -r $(OUT)/records/. records/
 	rm -rf $(OUT)/figures  # other runs of these steps may have drawn last
+	find records -type f ! -name '[!.]*.json' ! -name weights.safetensors -delete  # nothing half-written or set aside
 	$(RUN) notebooks/01_pretrain.ipynb $(OUT)/again.ipynb -p epsilon None
 	$(RUN) notebooks/03_bn_scratch.ipynb $(OUT)/again.ipynb -p epsilon 0
-	find records -type f ! -name '[!.]*.json' -delete  # nothing half-written, nothing set aside
-	$(RUN) notebooks/01_pretrain.ipynb notebooks/01_pretrain.ipynb -p epsilon 0
-	$(RUN) notebooks/02_bn_finetune.ipynb notebooks/02_bn_finetune.ipynb
-	$(RUN) notebooks/03_bn_scratch.ipynb notebooks/03_bn_scratch.ipynb
-	$(RUN) notebooks/04_robustness.ipynb notebooks/04_robustness.ipynb
+	for name in 01_pretrain 02_bn_finetune 03_bn_scratch 04_robustness 05_trust 06_features; do \
+	  $(BIN)/papermill notebooks/$$name.ipynb notebooks/$$name.ipynb || exit 1; done
 	cp $(OUT)/figures/* figures/
 	$(BIN)/python site/refresh.py
 
@@ -41,7 +39,8 @@ html: .venv/installed  ## the committed notebooks and the README as a static sit
 	$(BIN)/python site/build.py
 
 test: .venv/installed  ## unit tests, the quick report through papermill, nbval over the committed notebooks
-	$(BIN)/python -m pytest tests
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile tests
 
 bench: .venv/installed  ## time and check the attack, the training step and the evaluation against other libraries
 	$(BIN)/pip install -q -r benchmarks/requirements.txt

@@ -1,7 +1,8 @@
-"""The rendered notebooks and the READMEs as one static site: python site/build.py [folder, out/html unless given].
+"""The rendered notebooks and the READMEs as a static site: python site/build.py [folder, else out/html].
 
 nbconvert makes the pages, latex2mathml their formulas, so that nothing is fetched from another host.
 """
+
 import re
 import shutil
 import sys
@@ -17,22 +18,33 @@ from traitlets.config import Config
 
 SITE = Path(__file__).resolve().parent
 ROOT = SITE.parent
-PAGES = {"index": "bnat", "01_pretrain": "1 Pre-training", "02_bn_finetune": "2 BN fine-tuned", "03_bn_scratch": "3 BN from scratch", "04_robustness": "4 Robustness",
-         "benchmarks": "Speed"}
+PAGES = {
+    "index": "bnat", "01_pretrain": "1 Pre-training", "02_bn_finetune": "2 BN fine-tuned",
+    "03_bn_scratch": "3 BN from scratch", "04_robustness": "4 The answer", "05_trust": "5 Trust",
+    "06_features": "6 Features", "benchmarks": "Speed",
+}  # fmt: skip
 READMES = {"index": ROOT / "README.md", "benchmarks": ROOT / "benchmarks" / "README.md"}
 
 
 def formulas(markdown):
     """$...$ and $$...$$ as MathML; what stands in code spans and blocks is left alone."""
+
     def replace(match):
         block, inline = match["block"], match["inline"]
         tex = block or inline
-        return match[0] if tex is None else convert(" ".join(tex.split()), display="block" if block else "inline")
-    return re.sub(r"```.*?```|`[^`]*`|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\s](?:[^$]*[^$\s])?)\$", replace, markdown, flags=re.DOTALL)
+        return (
+            match[0]
+            if tex is None
+            else convert(" ".join(tex.split()), display="block" if block else "inline")
+        )
+
+    code = r"```.*?```|`[^`]*`"
+    tex = r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\s](?:[^$]*[^$\s])?)\$"
+    return re.sub(f"{code}|{tex}", replace, markdown, flags=re.DOTALL)
 
 
 def notebook(name, folder):
-    """The body of a notebook's page; its figures are written into the folder, with their captions as alternative text."""
+    """The body of a notebook's page; its figures lie in the folder, captions are their alternative text."""
     content = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     captions = {}
     for number, cell in enumerate(content.cells):
@@ -44,8 +56,12 @@ def notebook(name, folder):
             if "image/png" in output.get("data", {}):
                 caption = next((text for at, text in captions.items() if at > number), "")
                 output.metadata["image/png"] = {"alt": re.sub(r"[*`$]", "", caption)[:300]}
-    config = Config(HTMLExporter={"preprocessors": ["nbconvert.preprocessors.ExtractOutputPreprocessor"]}, ExtractOutputPreprocessor={
-        "output_filename_template": f"{name}_{{cell_index}}_{{index}}{{extension}}"})
+    config = Config(
+        HTMLExporter={"preprocessors": ["nbconvert.preprocessors.ExtractOutputPreprocessor"]},
+        ExtractOutputPreprocessor={
+            "output_filename_template": f"{name}_{{cell_index}}_{{index}}{{extension}}"
+        },
+    )
     exporter = HTMLExporter(config=config, template_name="bnat", extra_template_basedirs=[str(SITE)])
     body, resources = exporter.from_notebook_node(content)
     for file, image in resources["outputs"].items():
@@ -54,7 +70,7 @@ def notebook(name, folder):
 
 
 def readme(path, folder):
-    """A README as a page: links to notebooks and READMEs lead to their pages, other files of the repository are copied."""
+    """A README as a page: links lead to the pages of notebooks and READMEs, other files are copied."""
     text = re.sub(r"<!--.*?-->", "", path.read_text(), flags=re.DOTALL).replace("](../", "](")
     text = re.sub(r"\]\((?:notebooks/)?(\w+)(?:\.ipynb|/README\.md)\)", r"](\1.html)", text)
     for file in sorted(set(re.findall(r"\]\(((?!http)[^)#]+)\)", text)) - {f"{name}.html" for name in PAGES}):
@@ -70,11 +86,19 @@ def build(folder):
     for name in PAGES:
         body = readme(READMES[name], folder) if name in READMES else notebook(name, folder)
         body = re.sub(r"<table.*?</table>", r'<div class="table">\g<0></div>', body, flags=re.DOTALL)
-        headings = [(int(level), anchor, re.sub(r"<.*?>|¶|&#182;", "", text)) for level, anchor, text in re.findall(
-            r'<h([23])[^>]* id="([^"]+)"[^>]*>(.*?)</h\1>', body, re.DOTALL)]
+        headings = [
+            (int(level), anchor, re.sub(r"<.*?>|¶|&#182;", "", text))
+            for level, anchor, text in re.findall(
+                r'<h([23])[^>]* id="([^"]+)"[^>]*>(.*?)</h\1>', body, re.DOTALL
+            )
+        ]
         title = re.sub(r"<.*?>|¶|&#182;", "", re.search(r"<h1.*?>(.*?)</h1>", body, re.DOTALL)[1])
-        (folder / f"{name}.html").write_text(page.render(title=title, pages=PAGES.items(), current=name, headings=headings, body=body))
-    (folder / "style.css").write_text((SITE / "style.css").read_text() + HtmlFormatter(style="default").get_style_defs(".highlight"))
+        (folder / f"{name}.html").write_text(
+            page.render(title=title, pages=PAGES.items(), current=name, headings=headings, body=body)
+        )
+    (folder / "style.css").write_text(
+        (SITE / "style.css").read_text() + HtmlFormatter(style="default").get_style_defs(".highlight")
+    )
     print(f"{len(PAGES)} pages: {folder / 'index.html'}")
 
 

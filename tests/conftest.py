@@ -3,19 +3,26 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: a worker a core, and records that do not depend on cores
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
-import bnat_utils as bnat  # noqa: E402
 
-FAST = dict(aa_images=0, check_images=0, eval_images=100, eval_restarts=1, batch_size=64)  # a quick run in seconds
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+import bnat_utils as bnat  # noqa: E402
+from study import parameters  # noqa: E402
+
+torch.set_num_threads(1)
+# a quick run in seconds
+FAST = dict(profile="quick", batch_size=64, eval_images=100, eval_restarts=1)
+FAST |= dict.fromkeys(("margin_images", "aa_images", "check_images"), 0)
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """An empty repository: no committed records, out/ in a temporary folder."""
-    monkeypatch.setattr(bnat, "ROOT", tmp_path)
+    monkeypatch.setattr(parameters, "ROOT", tmp_path)
     return tmp_path
 
 
@@ -25,16 +32,20 @@ def digits():
 
 
 @pytest.fixture(scope="session")
-def trained(digits, tmp_path_factory):
+def trained(digits):
     """A network adversarially trained on the digits: neither fully robust nor fully broken at 32/255."""
-    exp = bnat.experiment("pretrain", epsilon=32, epochs=8)
-    exp["out"] = tmp_path_factory.mktemp("trained")
-    return bnat.train(exp, digits)[0]
+    torch.manual_seed(0)
+    model = bnat.network("resnet8", "digits")
+    settings = dict(epochs=8, lr=0.2, eps=32 / 255, batch_size=64, pad=1, flip=False)
+    for _ in bnat.train(model, *digits["train"], **settings):
+        pass
+    return model.eval()
 
 
 def run(*command, cwd, check=True, **environment):
     """A command as a user types it; the environment's own programs come first, output is captured."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(command, cwd=cwd, env=os.environ | {"PATH": path} | environment, capture_output=True, text=True)
+    given = os.environ | {"PATH": path} | environment
+    done = subprocess.run(command, cwd=cwd, env=given, capture_output=True, text=True)
     assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done

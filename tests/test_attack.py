@@ -1,4 +1,6 @@
 """The attack and the networks: what every number of the report rests on."""
+
+import copy
 import itertools
 import shutil
 
@@ -19,15 +21,30 @@ LAYOUTS = {
 
 
 @settings(max_examples=40, deadline=None)
-@given(eps=st.floats(0, 1), step=st.floats(0, 1), steps=st.integers(0, 4), restarts=st.integers(1, 2), start=st.booleans(),
-       dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
-       layout=st.sampled_from(sorted(LAYOUTS)), seed=st.integers(0, 2**16))
-def test_pgd_stays_in_the_ball_and_in_the_image_range(eps, step, steps, restarts, start, dtype, layout, seed):
+@given(
+    eps=st.floats(0, 1),
+    step=st.floats(0, 1),
+    steps=st.integers(0, 4),
+    start=st.booleans(),
+    dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    seed=st.integers(0, 2**16),
+)
+def test_pgd_stays_in_the_ball_and_in_the_image_range(eps, step, steps, start, dtype, layout, seed):
     torch.manual_seed(seed)
     x = LAYOUTS[layout](torch.rand(5, 3, 8, 8, device=bnat.DEVICE).to(dtype))
-    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 10)).to(bnat.DEVICE, torch.promote_types(dtype, torch.float32))
-    adv = bnat.pgd(model, x, torch.randint(10, (5,), device=bnat.DEVICE), eps=eps, step_size=step, steps=steps,
-                   restarts=restarts, random_start=start)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 10)).to(
+        bnat.DEVICE, torch.promote_types(dtype, torch.float32)
+    )
+    adv = bnat.pgd(
+        model,
+        x,
+        torch.randint(10, (5,), device=bnat.DEVICE),
+        eps=eps,
+        step_size=step,
+        steps=steps,
+        random_start=start,
+    )
     assert adv.shape == x.shape and not adv.isnan().any()
     assert (adv - x).abs().max() <= eps + 1e-6
     assert adv.min() >= 0 and adv.max() <= 1
@@ -35,7 +52,7 @@ def test_pgd_stays_in_the_ball_and_in_the_image_range(eps, step, steps, restarts
         assert torch.equal(adv, x.to(adv.dtype))
 
 
-@pytest.mark.parametrize("bad", [dict(eps=-0.1), dict(steps=-1), dict(step_size=-1), dict(restarts=0)])
+@pytest.mark.parametrize("bad", [dict(eps=-0.1), dict(steps=-1), dict(step_size=-1)])
 def test_pgd_refuses_nonsense(trained, digits, bad):
     x, y = digits["test"]
     with pytest.raises(ValueError, match="pgd needs"):
@@ -70,7 +87,7 @@ def test_pgd_agrees_with_foolbox(trained, digits):
 
 
 def test_pgd_leaves_the_model_as_it_was(trained, digits):
-    model = bnat.resnet("resnet8", "digits")
+    model = bnat.network("resnet8", "digits")
     model.train()
     model.bn1.eval()  # modes are mixed: each module's must come back
     x, y = bnat.to_float(digits["test"][0][:16]), digits["test"][1][:16]
@@ -79,7 +96,7 @@ def test_pgd_leaves_the_model_as_it_was(trained, digits):
     before = {k: v.clone() for k, v in model.state_dict().items()}
     gradients = [p.grad.clone() for p in model.parameters()]
     flags = [m.training for m in model.modules()], [p.requires_grad for p in model.parameters()]
-    bnat.pgd(model, x, y, eps=0.1, step_size=0.05, steps=3, restarts=2)
+    bnat.pgd(model, x, y, eps=0.1, step_size=0.05, steps=3)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients, strict=True))
     assert flags == ([m.training for m in model.modules()], [p.requires_grad for p in model.parameters()])
@@ -89,7 +106,11 @@ def test_restarts_only_break_more(trained, digits):
     results = []
     for restarts in (1, 4):
         torch.manual_seed(0)
-        results.append(bnat.evaluate(trained, *digits["test"], eps=32 / 255, steps=5, restarts=restarts, batch_size=500)["robust"])
+        results.append(
+            bnat.evaluate(trained, *digits["test"], eps=32 / 255, steps=5, restarts=restarts, batch_size=500)[
+                "robust"
+            ]
+        )
     assert (results[1] <= results[0]).all() and results[1].sum() < results[0].sum()
 
 
@@ -103,10 +124,13 @@ def test_evaluate_sees_a_constant_classifier_as_such():
     assert (result["adversarial_predictions"] == 3).all()
 
 
-@pytest.mark.parametrize("arch, data", [("resnet8", "digits"), ("resnet20", "cifar10"), ("resnet56", "cifar10"), ("resnet18", "cifar10")])
+FOLDED = [("resnet8", "digits"), ("resnet20", "cifar10"), ("resnet56", "cifar10"), ("resnet18", "cifar10")]
+
+
+@pytest.mark.parametrize("arch, data", [*FOLDED, ("linear", "cifar10"), ("perceptron", "cifar10")])
 def test_folding_bn_is_exact(arch, data):
     torch.manual_seed(0)
-    model = bnat.resnet(arch, data)
+    model = bnat.network(arch, data)
     x = torch.rand(8, *((1, 8, 8) if data == "digits" else (3, 32, 32)), device=bnat.DEVICE)
     with torch.no_grad():
         for m in model.modules():
@@ -124,9 +148,16 @@ def test_folding_bn_is_exact(arch, data):
 
 
 def test_architectures_have_the_published_sizes():
-    size = {arch: sum(p.numel() for p in bnat.resnet(arch).parameters()) for arch in ("resnet20", "resnet56", "resnet18")}
-    assert size == {"resnet20": 272474, "resnet56": 855770, "resnet18": 11173962}  # He et al.: 0.27 M and 0.85 M
-    assert bnat.resnet("resnet18")(torch.rand(2, 3, 32, 32, device=bnat.DEVICE)).shape == (2, 10)
+    size = {
+        arch: sum(p.numel() for p in bnat.network(arch).parameters())
+        for arch in ("resnet20", "resnet56", "resnet18")
+    }
+    assert size == {
+        "resnet20": 272474,
+        "resnet56": 855770,
+        "resnet18": 11173962,
+    }  # He et al.: 0.27 M and 0.85 M
+    assert bnat.network("resnet18")(torch.rand(2, 3, 32, 32, device=bnat.DEVICE)).shape == (2, 10)
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++")
@@ -141,7 +172,7 @@ def test_compiling_the_attack_changes_rounding_only(trained, digits):
     with torch.no_grad():
         losses = [nn.functional.cross_entropy(trained(adv), y).item() for adv in adversarial]
     assert losses[0] == pytest.approx(losses[1], rel=0.01)
-    bnat.fold_bn(bnat.resnet("resnet8", "digits"), into=compiled)  # other weights reach the compiled network
+    bnat.fold_bn(bnat.network("resnet8", "digits"), into=compiled)  # other weights reach the compiled network
     with torch.no_grad():
         assert not torch.allclose(compiled(x), plain(x))
 
@@ -159,21 +190,31 @@ def test_bfloat16_gradients_are_no_weaker(trained, digits):
     assert abs(sum(robust[torch.float32]) - sum(robust[torch.bfloat16])) / 5 <= 0.005
 
 
-def test_autoattack_is_the_package_s_and_resumes(trained, digits, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def attacked(trained, digits):
+    """The outcome of AutoAttack on some digits."""
     x, y = (t[:60] for t in digits["test"])
-    ours = bnat.autoattack(trained, x, y, eps=32 / 255, batch_size=20)
-    assert tuple(ours) == bnat.AUTOATTACK
-    flags = list(ours.values())
-    assert all((later <= earlier).all() for earlier, later in itertools.pairwise(flags))
-    assert flags[-1].sum() <= bnat.evaluate(trained, x, y, eps=32 / 255, steps=20)["robust"].sum()
+    return x, y, bnat.autoattack(trained, x, y, eps=32 / 255, batch_size=20)
 
+
+def test_autoattack_s_parts_run_in_order_and_only_break_more(attacked):
+    flags = list(attacked[2].values())
+    assert tuple(attacked[2]) == bnat.AUTOATTACK
+    assert all((later <= earlier).all() for earlier, later in itertools.pairwise(flags))
+
+
+def test_autoattack_is_the_package_s(trained, attacked):
+    x, y, ours = attacked
     package = AutoAttack(trained, norm="Linf", eps=32 / 255, version="standard", seed=0, device=y.device)
     package.verbose = False
     adv, _ = package.run_standard_evaluation(bnat.to_float(x), y, batch_size=20)
     with torch.no_grad():
-        assert torch.equal((trained(adv).argmax(1) == y).cpu(), flags[-1])
+        assert torch.equal((trained(adv).argmax(1) == y).cpu(), ours["square"])
 
-    calls, run = [], AutoAttack.run_standard_evaluation
+
+def test_autoattack_goes_on_where_it_was_cut_off(trained, attacked, monkeypatch):
+    x, y, whole = attacked
+    calls, run, kept = [], AutoAttack.run_standard_evaluation, {}
 
     def counted(self, *args, **kwargs):
         if len(calls) == 4:
@@ -182,9 +223,67 @@ def test_autoattack_is_the_package_s_and_resumes(trained, digits, tmp_path, monk
         return run(self, *args, **kwargs)
 
     monkeypatch.setattr(AutoAttack, "run_standard_evaluation", counted)
-    state = tmp_path / "state.json"
     with pytest.raises(KeyboardInterrupt):
-        bnat.autoattack(trained, x, y, eps=32 / 255, batch_size=20, state=state)
+        bnat.autoattack(trained, x, y, eps=32 / 255, batch_size=20, save=kept.update)
     calls[:] = [None] * 5
-    resumed = bnat.autoattack(trained, x, y, eps=32 / 255, batch_size=20, state=state)
-    assert ["apgd-ce"] not in calls and all(torch.equal(a, b) for a, b in zip(resumed.values(), flags, strict=True))
+    resumed = bnat.autoattack(trained, x, y, eps=32 / 255, batch_size=20, done=kept)
+    assert ["apgd-ce"] not in calls
+    assert all(torch.equal(a, b) for a, b in zip(resumed.values(), whole.values(), strict=True))
+
+
+# ------------------------------------------------------------------------------------- multi-targeted PGD
+def test_multi_targeted_attacks_only_what_is_alive(trained, digits):
+    x, y = (t[:100] for t in digits["test"])
+    alive = torch.arange(100) % 2 == 0
+    assert not (bnat.multi_targeted(trained, x, y, eps=4 / 255, steps=2, alive=alive) & ~alive).any()
+
+
+def test_multi_targeted_counts_what_is_wrong_without_an_attack_as_broken(trained, digits):
+    x, y = (t[:200] for t in digits["test"])
+    clean = bnat.evaluate(trained, x, y, eps=0)["clean"]
+    assert torch.equal(bnat.multi_targeted(trained, x, y, eps=0, steps=1), clean)
+
+
+def test_multi_targeted_leaves_hardly_more_than_targeted_apgd(trained, digits):
+    x, y = (t[:200] for t in digits["test"])
+    pgd = bnat.evaluate(trained, x, y, eps=32 / 255)["robust"]
+    ours = bnat.multi_targeted(trained, x, y, eps=32 / 255, alive=pgd)
+    theirs = bnat.autoattack(trained, x, y, eps=32 / 255, components=("apgd-ce", "apgd-t"))["apgd-t"]
+    assert ours.float().mean() <= theirs.float().mean() + 0.02
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e5])
+def test_multi_targeted_breaks_a_network_on_which_the_cross_entropy_is_blind(trained, digits, scale):
+    """Large logits saturate the softmax: its gradient is 0 on correct images, a margin's is not."""
+    masked = copy.deepcopy(trained)
+    with torch.no_grad():
+        masked.fc.weight *= scale
+        masked.fc.bias *= scale
+    x, y = (t[:200] for t in digits["test"])
+    pgd = bnat.evaluate(masked, x, y, eps=32 / 255)["robust"]
+    r = bnat.multi_targeted(masked, x, y, eps=32 / 255, alive=pgd)
+    honest = bnat.multi_targeted(trained, x, y, eps=32 / 255)
+    assert pgd.sum() > honest.sum() + 20 and abs(r.sum() - honest.sum()) <= 4
+
+
+def test_multi_targeted_stays_in_the_ball(digits):
+    x, y = (t[:10] for t in digits["test"])
+    images, seen = bnat.to_float(x), []
+
+    class Spy(torch.nn.Module):
+        def forward(self, inputs):
+            seen.append(inputs.detach().clone())
+            return inputs.flatten(1)[:, :10] * 0 + torch.nn.functional.one_hot(y, 10)[: len(inputs)]
+
+    bnat.multi_targeted(Spy(), x, y, eps=0.1, steps=2)
+    moved = [part for part in seen[1:] if len(part) == 10]
+    assert moved and all((part - images).abs().max() <= 0.1 + 1e-6 for part in moved)
+    assert all(part.min() >= 0 and part.max() <= 1 for part in moved)
+
+
+@pytest.mark.parametrize("arch", ["linear", "perceptron"])
+@pytest.mark.parametrize("data", ["digits", "cifar10"])
+def test_networks_without_features_take_images_to_logits(arch, data):
+    info = bnat.DATASETS[data]
+    x = torch.rand(2, len(info["mean"]), info["size"], info["size"], device=bnat.DEVICE)
+    assert bnat.network(arch, data)(x).shape == (2, 10)

@@ -1,4 +1,5 @@
-"""A sweep of twelve jobs on a real Slurm: a controller and two virtual nodes on this machine, one of them drained half way."""
+"""A sweep of twelve jobs on a real Slurm: a controller and two virtual nodes here, one drained half way."""
+
 import getpass
 import os
 import shutil
@@ -21,6 +22,7 @@ twelve:
     seed: [0, 1]
     epochs: 2
     eval_images: 100
+    margin_images: 0
     aa_images: 0
     check_images: 0
 """
@@ -62,6 +64,16 @@ def free_ports(number):
     return ports
 
 
+def wait_for_nodes(place):
+    for _ in range(60):
+        shown = subprocess.run(["sinfo", "-h", "-N", "-o", "%N %t"], capture_output=True, text=True).stdout
+        if {"one idle", "two idle"} <= set(shown.split("\n")):
+            return
+        time.sleep(1)
+    said = [path.read_text()[-1500:] for path in place.glob("*.log")]
+    pytest.fail("the nodes do not come up: " + "".join(said))
+
+
 @pytest.fixture
 def slurm(tmp_path_factory):
     """A Slurm that runs, or a skip with the reason."""
@@ -76,23 +88,23 @@ def slurm(tmp_path_factory):
     if conf.exists():
         pytest.skip(f"{conf} is there: this machine belongs to a cluster")
     conf.parent.mkdir(exist_ok=True)
-    daemons = [["munged", "--foreground", "--force", f"--key-file={place}/key", f"--socket={munge}", f"--pid-file={place}/munged.pid",
-                f"--seed-file={place}/seed", f"--log-file={place}/munged.log"],
-               ["slurmctld", "-D", "-i"], ["slurmd", "-D", "-N", "one"], ["slurmd", "-D", "-N", "two"]]
+    files = {"key-file": "key", "pid-file": "munged.pid", "seed-file": "seed", "log-file": "munged.log"}
+    own = [f"--{option}={place / file}" for option, file in files.items()]
+    daemons = [
+        ["munged", "--foreground", "--force", f"--socket={munge}", *own],
+        ["slurmctld", "-D", "-i"],
+        ["slurmd", "-D", "-N", "one"],
+        ["slurmd", "-D", "-N", "two"],
+    ]
+    numbers = dict(zip(("port", "first", "second"), ports, strict=True))
     running = []
     try:
-        conf.write_text(CONF.format(host=host, user=getpass.getuser(), munge=munge, place=place, port=ports[0], first=ports[1], second=ports[2]))
+        conf.write_text(CONF.format(host=host, user=getpass.getuser(), munge=munge, place=place, **numbers))
         subprocess.run(["mungekey", "--create", f"--keyfile={place}/key"], check=True)
         for daemon in daemons:
             running.append(subprocess.Popen(daemon, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
             time.sleep(1)
-        for _ in range(60):
-            nodes = subprocess.run(["sinfo", "-h", "-N", "-o", "%N %t"], capture_output=True, text=True).stdout.split("\n")
-            if {"one idle", "two idle"} <= set(nodes):
-                break
-            time.sleep(1)
-        else:
-            pytest.fail("the nodes do not come up: " + "".join(path.read_text()[-1500:] for path in place.glob("*.log")))
+        wait_for_nodes(place)
         yield
     finally:
         conf.unlink(missing_ok=True)
@@ -104,8 +116,8 @@ def slurm(tmp_path_factory):
 
 
 def repository(folder):
-    for name in ("notebooks", "profiles"):
-        shutil.copytree(REPOSITORY / name, folder / name)
+    for name in ("notebooks", "profiles", "study"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("bnat_utils.py", "Snakefile"):
         shutil.copy(REPOSITORY / name, folder)
     (folder / "sweeps.yaml").write_text(SWEEP)
@@ -113,35 +125,41 @@ def repository(folder):
 
 
 def records(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in (folder / "out").rglob("records/*/*") if path.name != "machine.json"}
+    """{file: content} of all records, without what the machine says of itself."""
+    files = [path for path in (folder / "out").rglob("records/*/*") if path.name != "machine.json"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_a_sweep_on_slurm_makes_the_records_of_a_local_one(slurm, tmp_path):
     there = repository(tmp_path / "slurm")
     snakemake = [sys.executable, "-m", "snakemake"]
+    target = ["--config", "profile=quick", "--", "twelve"]
+    resources = ["slurm_partition=trial", "runtime=30", "mem_mb=2000", "cpus_per_task=1"]
+    there_only = ["--profile", "profiles/slurm", "--default-resources", *resources, "--latency-wait", "5"]
+    there_only += ["--slurm-no-account", "--slurm-init-seconds-before-status-checks", "5"]
+    there_only += ["--slurm-status-command", "squeue"]  # no accounting database here
+    said = tmp_path / "said"
     sweep = subprocess.Popen(
-        [*snakemake, "--profile", "profiles/slurm", "--default-resources", "slurm_partition=trial", "runtime=30", "mem_mb=2000", "cpus_per_task=1",
-         "--latency-wait", "5", "--slurm-no-account", "--slurm-init-seconds-before-status-checks", "5",
-         "--slurm-status-command", "squeue", "--", "twelve"],  # no accounting database here
-        cwd=there, stdout=(tmp_path / "said").open("w"), stderr=subprocess.STDOUT)
+        [*snakemake, *there_only, *target], cwd=there, stdout=said.open("w"), stderr=subprocess.STDOUT
+    )
     drained = None
     while sweep.poll() is None:
         if drained is None and len(list((there / "out").rglob("run.json"))) >= 4:
             run("scontrol", "update", "nodename=two", "state=drain", "reason=trial", cwd=there)
             drained = len(list((there / "out" / "quick").glob("*.ipynb")))
         time.sleep(0.5)
-    said = (tmp_path / "said").read_text()
-    assert sweep.returncode == 0, said[-6000:]
+    assert sweep.returncode == 0, said.read_text()[-6000:]
     assert drained is not None and drained < 12, "the sweep was over before the node was drained"
     states = run("sinfo", "-h", "-N", "-o", "%N %t", cwd=there).stdout
     assert "two drain" in states and "one idle" in states, states
     jobs = run("scontrol", "-o", "show", "jobs", cwd=there).stdout
-    print(f"{jobs.count('JobState=COMPLETED')} Slurm jobs, {jobs.count('NodeList=one')} on node one, {jobs.count('NodeList=two')} on two, "
-          f"which was drained after {drained} notebooks")
+    counts = [jobs.count(what) for what in ("JobState=COMPLETED", "NodeList=one", "NodeList=two")]
+    print("{} Slurm jobs, {} on node one, {} on node two,".format(*counts), "drained after", drained)
     assert jobs.count("JobState=COMPLETED") == 12 and "NodeList=two" in jobs
 
     here = repository(tmp_path / "local")
-    run(*snakemake, "--cores", "2", "--", "twelve", cwd=here)
-    assert len(records(here)) == 12 * 3 and records(there) == records(here)
-    again = run(*snakemake, "--cores", "2", "--", "twelve", cwd=there).stderr
+    run(*snakemake, "--cores", "2", *target, cwd=here)
+    assert len(records(here)) == 12 * 4  # run.json, weights.safetensors, PGD, its curve
+    assert records(there) == records(here)
+    again = run(*snakemake, "--cores", "2", *target, cwd=there).stderr
     assert "Nothing to be done" in again, "a finished sweep was done again"

@@ -1,0 +1,202 @@
+"""What a run is: its identity, what it starts from, and what is to be measured of it.
+
+Decided here: what a missing parameter becomes, what belongs to a run's identity (the hash of all that decides
+its weights), the rows of the main table. Not here: the parameters' ranges (parameters.py), how a run is made
+(runs.py).
+"""
+
+import hashlib
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import bnat_utils as bnat
+from study import parameters
+from study.parameters import NOTEBOOKS, PROFILES, checked
+
+GENERATION = 1  # raise it when a change to the code changes, beyond rounding, the weights of a run;
+EVALUATION = 2  # this one, when it changes what an evaluation says
+YARDSTICK_RATES = {"linear": 0.003, "perceptron": 0.2}  # learning rates of the networks without features
+
+# the rows of the main table: label, step, parameters
+ROWS = {
+    "standard": ("Standard training", "pretrain", dict(epsilon=0)),
+    "at": ("AT, all weights", "pretrain", dict()),
+    "bn_clean": ("BN-only clean, random features", "scratch", dict(epsilon=0)),
+    "finetuned": ("BN-only AT, trained features", "finetune", dict()),
+    "random": ("BN-only AT, random features", "scratch", dict()),
+    "linear": ("AT, linear classifier on pixels", "pretrain", dict(arch="linear")),
+    "linear_clean": ("Clean, linear classifier on pixels", "pretrain", dict(arch="linear", epsilon=0)),
+    "perceptron": ("AT, perceptron on block means", "pretrain", dict(arch="perceptron")),
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run: what decides its weights (`run`), what it starts from, and what is to be measured of it."""
+
+    step: str
+    profile: str
+    run: dict
+    name: str  # ends in the hash of `run`
+    parent: "Experiment | None"
+    evaluations: dict  # {file name: settings}
+    out: Path
+    data_dir: str | Path | None
+    weights: str | Path | None  # those of `pretrain_weights`, for the run that takes them as they are
+    held_out_epsilon: float  # in 1/255
+
+
+def at_most(name, value, limit):
+    """The value, or a ValueError where it is above what the data has."""
+    if value > limit:
+        raise ValueError(f"{name} must be at most {limit}, got {value}")
+    return value
+
+
+def weights_file(name):
+    """The file of `pretrain_weights`; "pyautoattack": the standard ResNet-18 that ships in that package."""
+    path = Path(str(name))
+    if name == "pyautoattack":
+        package = importlib.util.find_spec(name).submodule_search_locations[0]
+        path = Path(package, "examples", "model_test.pt")
+    if not path.is_file():
+        raise ValueError(
+            f'pretrain_weights must be "pyautoattack" or a file with a state_dict, got {str(name)!r}'
+        )
+    return path
+
+
+def identity(run):
+    """The name of a run; it ends in the hash of all that decides its weights."""
+    digest = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:10]
+    return f"{run['step']}_{run['arch']}_{run['trainable']}_eps{run['epsilon']:g}_seed{run['seed']}_{digest}"
+
+
+def experiment(step, **given_parameters):
+    """Check the parameters of one run and fill in the profile's defaults; does no work.
+
+    step: "pretrain" or "scratch" (from random initialisation: all weights, a part) or "finetune" (a part,
+    from a pretrain run). The parameters are the fields of Parameters. Returns an Experiment. ValueError:
+    what is allowed, and what it got.
+    """
+    filled = {name: field.default for name, field in parameters.Parameters.model_fields.items()}
+    filled |= {
+        name: value for name, value in given_parameters.items() if value is not None or name not in filled
+    }
+    p = checked(filled)
+    defaults, data = PROFILES[p.profile], p.data or PROFILES[p.profile]["data"]
+    parent = _parent(p) if step == "finetune" else None
+    run = _run(step, p, defaults, data, parent)
+    own_weights = step == "pretrain" and p.pretrain_weights is not None
+    if own_weights:  # taken as they are
+        content = weights_file(p.pretrain_weights).read_bytes()
+        run |= dict(epochs=0, pretrain_weights=hashlib.sha256(content).hexdigest())
+    return Experiment(
+        step=step,
+        profile=p.profile,
+        run=run,
+        name=identity(run),
+        parent=parent,
+        evaluations=_evaluations(p, defaults, data, run),
+        out=parameters.ROOT / "out" / (p.profile if data == defaults["data"] else f"{p.profile}_{data}"),
+        data_dir=p.data_dir,
+        weights=p.pretrain_weights if own_weights else None,
+        held_out_epsilon=run["epsilon"] or float(defaults["epsilon"]),
+    )
+
+
+def _parent(p):
+    """The pretrain run that a finetune run starts from: its own network, data and seed, judged as it is."""
+    trained = (p.pretrain_epochs, p.pretrain_images, p.pretrain_epsilon)
+    if p.pretrain_weights is not None and trained != (None, None, 0):
+        raise ValueError(
+            "pretrain_epochs, pretrain_images and pretrain_epsilon must be left out with pretrain_weights, "
+            f"which nobody trains here; got {trained}"
+        )
+    shared = ("profile", "data", "data_dir", "arch", "seed", "eval_steps", "eval_restarts", "eval_images")
+    shared += ("margin_images", "eval_split", "aa_images", "aa_subset", "check_images", "pretrain_weights")
+    kept = {name: getattr(p, name) for name in shared}
+    attack = PROFILES[p.profile]["epsilon"] if p.epsilon is None else p.epsilon
+    eps = p.eval_epsilon or attack or PROFILES[p.profile]["epsilon"]
+    own = dict(epsilon=p.pretrain_epsilon, epochs=p.pretrain_epochs, train_images=p.pretrain_images)
+    return experiment("pretrain", **kept, **own, eval_epsilon=eps)
+
+
+def _run(step, p, defaults, data, parent):
+    """All that decides the weights; its hash is the run's identity, so no key may change its meaning."""
+    info, arch = bnat.DATASETS[data], p.arch or defaults["arch"]
+    epsilon = float(defaults["epsilon"] if p.epsilon is None else p.epsilon)
+    epochs, lr = defaults[f"{step}_at" if epsilon else step]
+    all_images = info["images"] - info["held_out"]
+    images = at_most("train_images", p.train_images or all_images, all_images)
+    trainable = "all" if step == "pretrain" else p.trainable
+    if arch in YARDSTICK_RATES and trainable != "all":
+        raise ValueError(f"arch must be a network with BN where {trainable} is trained, got {arch!r}")
+    return dict(
+        generation=GENERATION, step=step, data=data, arch=arch, parent=parent and parent.name,
+        trainable=trainable, epsilon=epsilon, seed=p.seed, train_images=images, epochs=p.epochs or epochs,
+        lr=float(p.lr or YARDSTICK_RATES.get(arch, lr)),
+        batch_size=at_most("batch_size", p.batch_size or defaults["batch_size"], images),
+        weight_decay=float(p.weight_decay), schedule=p.schedule,
+        # without an attack its settings decide nothing
+        attack_steps=p.attack_steps if epsilon else 0,
+        attack_step_size=float(p.attack_step_size or epsilon / 4) if epsilon else 0.0,
+    )  # fmt: skip
+
+
+def _evaluations(p, defaults, data, run):
+    """{file name: settings} of what is measured of the trained network; none decides its weights."""
+    info = bnat.DATASETS[data]
+    eps = float(p.eval_epsilon or run["epsilon"] or defaults["epsilon"])
+    available = info["test"] if p.eval_split == "test" else info["images"] // 10
+    wanted = {}
+    for name in ("eval_images", "margin_images", "aa_images", "check_images"):
+        value = getattr(p, name)
+        wanted[name] = min(defaults[name], available) if value is None else at_most(name, value, available)
+    n, steps, restarts = wanted["eval_images"], p.eval_steps, p.eval_restarts or defaults["eval_restarts"]
+    margin = min(n, wanted["margin_images"])
+    pgd = dict(epsilon=eps, steps=steps, restarts=restarts, images=n)
+    plan = {f"pgd_eps{eps:g}_steps{steps}x{restarts}_n{n}": dict(kind="pgd") | pgd}
+    plan[f"margin_eps{eps:g}_steps{steps}x{restarts}_n{margin}"] = (
+        dict(kind="margin") | pgd | dict(images=margin)
+    )
+    if p.eval_split == "tuning":  # for a choice, nothing else is measured
+        if run["train_images"] > info["images"] - available:
+            limit = info["images"] - available
+            raise ValueError(
+                f"train_images must be at most {limit} with eval_split tuning, got {run['train_images']}"
+            )
+        plan = {f"{name}_tuning": settings | dict(split="tuning") for name, settings in plan.items()}
+        return _with_generation(plan)
+    n_aa, n_check, n_curve = wanted["aa_images"], wanted["check_images"], min(n, defaults["curve_images"])
+    n_features = n_curve if n_check else 0
+    radii = [eps * factor for factor in (0, 0.125, 0.25, 0.5, 0.75, 1, 1.5, 2, 4)]
+    curve = dict(kind="curve", epsilons=radii, steps=steps, images=n_curve)
+    subset = p.aa_subset or defaults["aa_subset"]
+    autoattack = dict(kind="autoattack", epsilon=eps, images=n_aa)
+    if subset == "random":  # the same images for every network, the smaller sets parts of the larger
+        drawn = np.random.default_rng(2022).permutation(info["test"])[:n_aa]
+        autoattack["index"] = sorted(drawn.tolist())
+    plan[f"curve_eps{eps:g}_steps{steps}_n{n_curve}"] = curve
+    plan[f"autoattack_eps{eps:g}_{'random' if subset == 'random' else 'n'}{n_aa}"] = autoattack
+    plan[f"checks_eps{eps:g}_n{n_check}"] = dict(kind="checks", epsilon=eps, images=n_check)
+    plan[f"features_eps{eps:g}_n{n_features}"] = dict(kind="features", epsilon=eps, images=n_features)
+    return _with_generation(plan)
+
+
+def _with_generation(plan):
+    return {name: s | dict(generation=EVALUATION) for name, s in plan.items() if s["images"]}
+
+
+def figure_name(exp):
+    """The stem of a run's figures: with the run's hash, unless it is what the profile does at this ε."""
+    run = exp.run
+    same = {} if exp.step == "pretrain" else dict(trainable=run["trainable"])
+    usual = experiment(exp.step, profile=exp.profile, data=run["data"], epsilon=run["epsilon"], **same)
+    part = "" if exp.step == "pretrain" else f"_{run['trainable']}"
+    stem = f"{NOTEBOOKS[exp.step].split('_')[0]}_{exp.step}{part}_eps{run['epsilon']:g}"
+    return stem if exp.name == usual.name else f"{stem}_{exp.name[-10:]}"

@@ -1,0 +1,276 @@
+"""The report's figures, each from records, and how they are written.
+
+Decided here: what is drawn and in which colour (Okabe & Ito: safe for the colour-blind). Not here: the
+numbers.
+"""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+import bnat_utils as bnat
+from study import parameters, records
+from study.checks import CHECK_RESTARTS, CHECK_STEPS
+from study.experiments import ROWS
+from study.statistics import paired, proportion
+
+plt.style.use(parameters.ROOT / "notebooks" / "bnat.mplstyle")
+COLOURS = {
+    "standard": "#0072B2", "at": "#009E73", "bn_clean": "#E69F00", "finetuned": "#D55E00",
+    "random": "#CC79A7", "linear": "#000000", "linear_clean": "#7f7f7f", "perceptron": "#56B4E9",
+}  # fmt: skip
+BY_LABEL = {ROWS[key][0]: colour for key, colour in COLOURS.items()}
+
+
+def save(figure, exp, name):
+    """Write a figure to out/<profile>/figures/<name>.png and .pdf, the same bytes each time."""
+    with records.lock(exp, "figures"):  # runs side by side may draw one figure
+        for kind, metadata in (("png", None), ("pdf", {"CreationDate": None})):
+            figure.savefig(image := io.BytesIO(), format=kind, metadata=metadata)
+            records.write(exp.out / "figures" / f"{name}.{kind}", image.getbuffer())
+
+
+def colour_of(label):
+    """A row's colour by its label, "(seed ...)" apart; None for another label."""
+    return BY_LABEL.get(label.split(" (seed")[0])
+
+
+def chance_line(axis, chance, **style):
+    """The accuracy of a constant classifier."""
+    axis.axhline(100 * chance, color="grey", linestyle=":", linewidth=1, **style)
+
+
+def points(outcomes):
+    """Rates and 95 % Wilson intervals in percent of several outcomes: float [len, 3] (rate, low, high)."""
+    return 100 * np.array([proportion(flags)[:3] for flags in outcomes]).reshape(-1, 3)
+
+
+def curves(found):
+    """Held-out accuracies after each epoch and robust accuracy against ε, a line a record."""
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.8), sharey=True)
+    data = [bnat.DATASETS[r["run"]["data"]] for r in found.values()]
+    n = "/".join(sorted({f"{info['held_out']:,}" for info in data}))
+    titles = f"clean, {n} held-out images", f"PGD-10, {n} held-out images", "PGD, test images"
+    for axis, title, x in zip(axes, titles, ("epoch", "epoch", "attack radius ε (1/255)"), strict=True):
+        axis.set(xlabel=x, ylim=(0, 100), title=title)
+        for info in data:
+            chance_line(axis, info["chance"])
+    axes[0].set_ylabel("accuracy (%)")
+    for label, record in found.items():
+        style = dict(marker="o", label=label, color=colour_of(label))
+        for axis, key in zip(axes, ("held_out_clean", "held_out_robust"), strict=False):
+            history = record["history"]
+            axis.plot([h["epoch"] for h in history], [100 * h[key] for h in history], **style)
+            axis.xaxis.get_major_locator().set_params(integer=True)
+        if record["curve"]:
+            settings, shown = record["curve"]["settings"], points(record["curve"]["robust"])
+            line = axes[2].plot(settings["epsilons"], shown[:, 0], **style)[0]
+            axes[2].set_title(f"PGD, {settings['images']:,} test images")
+            band = dict(alpha=0.2, color=line.get_color(), linewidth=0)
+            axes[2].fill_between(settings["epsilons"], shown[:, 1], shown[:, 2], **band)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def before_after(parent, record):
+    """γ and β of every BN channel before and after: (figure, a sentence)."""
+    figure, axes = plt.subplots(1, 2, figsize=(7, 3))
+    said = []
+    for axis, key, symbol in zip(axes, ("gamma", "beta"), "γβ", strict=True):
+        before, after = (np.concatenate([layer[key] for layer in r["bn"].values()]) for r in (parent, record))
+        axis.axline((0, 0), slope=1, color="grey", linestyle=":", linewidth=1)
+        axis.plot(before, after, ".", color="#0072B2", markersize=3, alpha=0.6)
+        axis.set(xlabel=f"{symbol} before", ylabel=f"{symbol} after", title=f"{before.size:,} channels")
+        moved, median = 100 * np.mean(before != after), np.median(np.abs(after - before))
+        said.append(f"{symbol}: {moved:.0f} % of {before.size:,} moved, median |change| {median:.3f}")
+    return figure, "; ".join(said)
+
+
+def headline(rows):
+    """Clean and robust accuracy, and the paired difference of the two arms, a mark a seed."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.1), width_ratios=(2.2, 1))
+    shown = {key: seeds for key, seeds in rows.items() if seeds}
+    marks = {"clean": ("pgd", "clean", "o"), "PGD-20": ("pgd", "robust", "s")}
+    marks |= {"R": ("margin", "robust", "^"), "AutoAttack": ("autoattack", "robust", "D")}
+    for place, (key, seeds) in enumerate(shown.items()):
+        for number, (kind, flags, marker) in enumerate(marks.values()):
+            outcomes = [r[kind][flags] for r in seeds.values() if r[kind]]
+            if outcomes:
+                x = points(outcomes)
+                y = place + 0.2 * (number - 1.5) + 0.05 * (np.arange(len(x)) - (len(x) - 1) / 2)
+                face = "white" if flags == "clean" else COLOURS[key]
+                style = dict(fmt=marker, color=COLOURS[key], markerfacecolor=face, linewidth=1)
+                left.errorbar(x[:, 0], y, xerr=np.abs(x[:, 1:].T - x[:, 0]), **style)
+    for name, (_, flags, marker) in marks.items():
+        face = "white" if flags == "clean" else "grey"
+        left.plot([], [], marker, color="grey", markerfacecolor=face, label=name)
+    left.set_yticks(range(len(shown)), [ROWS[key][0].replace(", ", ",\n") for key in shown])
+    left.invert_yaxis()
+    left.set(xlabel="accuracy (%), 95 % Wilson intervals", xlim=(-2, 100))
+    left.legend(loc="lower right")
+    arms(right, rows, {name: kind for name, (kind, flags, _) in marks.items() if flags == "robust"})
+    return figure
+
+
+def arms(axis, rows, kinds):
+    """Trained less random features, paired over the same images, a mark a seed and attack."""
+    both = sorted(rows["finetuned"].keys() & rows["random"].keys())
+    for place, kind in enumerate(kinds.values()):
+        for number, seed in enumerate(both):
+            a, b = (rows[key][seed][kind] for key in ("finetuned", "random"))
+            if a and b:
+                moved, low, high, _ = paired(a["robust"], b["robust"])
+                y = place + 0.15 * (number - (len(both) - 1) / 2)
+                xerr = [[100 * (moved - low)], [100 * (high - moved)]]
+                axis.errorbar(100 * moved, y, xerr=xerr, fmt="o", color="#0072B2", linewidth=1)
+    axis.axvline(0, color="grey", linestyle=":", linewidth=1)
+    axis.set_yticks(range(len(kinds)), list(kinds))
+    axis.set_ylim(len(kinds) - 0.5, -0.5)
+    axis.set(xlabel="points, 95 % paired intervals", title="trained − random features")
+
+
+# ---------------------------------------------------------------------------------------------- 05_trust
+def attacks(found, epsilon, chance):
+    """Robust accuracy against the attack's steps and restarts, and under Square and an unbounded attack."""
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), sharey=True)
+    found = {label: r["checks"] for label, r in found.items() if r["checks"]}
+    restarts = range(1, CHECK_RESTARTS + 1)
+    last = {"PGD-20": "restarts 1", f"x{CHECK_RESTARTS}": f"restarts {CHECK_RESTARTS}"}
+    last |= {"Square": "square", "unbounded": "unbounded"}
+    for place, (label, c) in enumerate(found.items()):
+        style = dict(color=colour_of(label))
+        for axis, key, xs in ((axes[0], "steps", CHECK_STEPS), (axes[1], "restarts", restarts)):
+            shown = points(c[f"{key} {x}"] for x in xs)
+            axis.plot(xs, shown[:, 0], marker="o", label=label, **style)
+            axis.fill_between(xs, shown[:, 1], shown[:, 2], alpha=0.15, linewidth=0, **style)
+        shown = points(c[key] for key in last.values())
+        x = np.arange(len(last)) + 0.12 * (place - 2)
+        axes[2].errorbar(x, shown[:, 0], np.abs(shown[:, 1:].T - shown[:, 0]), fmt="o", **style)
+    axes[2].set_xticks(range(len(last)), list(last))
+    axes[0].set(
+        xscale="log", xlabel="PGD steps", ylabel=f"robust accuracy (%), ε = {epsilon:g}/255", ylim=(-2, 100)
+    )
+    axes[1].set(xlabel="restarts of PGD-20")
+    for axis in axes:
+        chance_line(axis, chance)
+    sizes = ", ".join(sorted({str(c["square"].size) for c in found.values()})) or "no"
+    figure.suptitle(f"{sizes} test images", fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def transfer(matrix, title):
+    """Accuracy (%) of the network in a column on examples made on that in a row, a DataFrame."""
+    figure, axis = plt.subplots(figsize=(5.0, 3.2))
+    picture = axis.imshow(matrix, vmin=0, vmax=100)
+    for (i, j), value in np.ndenumerate(matrix.to_numpy()):
+        text = "–" if np.isnan(value) else f"{value:.0f}"
+        axis.text(j, i, text, ha="center", va="center", color="white" if value < 50 else "black")
+    axis.set_xticks(range(len(matrix)), matrix.columns, rotation=40, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(matrix)), matrix.index)
+    axis.set(xlabel="evaluated on", ylabel="examples made on", title=title)
+    figure.colorbar(picture, label="accuracy (%)")
+    return figure
+
+
+def landscape(found):
+    """The mean loss around the images, a panel a record: along the gradient's sign and along random signs."""
+    found = {label: r["checks"] for label, r in found.items() if r["checks"]}
+    figure, axes = plt.subplots(1, max(len(found), 1), figsize=(7.2, 2.1), sharey=True, squeeze=False)
+    for axis, (label, c) in zip(axes[0], found.items(), strict=False):
+        radii = np.linspace(-1, 1, len(c["landscape"])) * c["settings"]["epsilon"]
+        levels = axis.contourf(radii, radii, c["landscape"], 12)
+        ends = [levels.levels[0], levels.levels[-1]]
+        figure.colorbar(levels, ax=axis, location="bottom", format="%.3g", ticks=ends)
+        axis.set(title=label.replace(", ", ",\n"), xlabel="b, random signs")
+    axes[0][0].set_ylabel("a, sign of the gradient")
+    sizes = ", ".join(sorted({str(c["square"].size) for c in found.values()})) or "no"
+    figure.suptitle(f"cross-entropy, mean over {sizes} test images; a, b in 1/255", fontsize=8)
+    return figure
+
+
+# ------------------------------------------------------------------------------------------- 06_features
+def dose(found, epsilon, chance):
+    """Accuracy after BN-only AT against the epochs of pre-training, {epochs: record}."""
+    figure, axis = plt.subplots(figsize=(3.4, 2.4))
+    for key, name, colour in (
+        ("clean", "clean", "#0072B2"),
+        ("robust", f"PGD, ε = {epsilon:g}/255", "#D55E00"),
+    ):
+        shown = points(r["pgd"][key] for r in found.values())
+        error = np.abs(shown[:, 1:].T - shown[:, 0])
+        axis.errorbar(list(found), shown[:, 0], error, marker="o", color=colour, label=name)
+    axis.set_xticks(list(found))
+    chance_line(axis, chance)
+    sizes = ", ".join(sorted({f"{r['pgd']['robust'].size:,}" for r in found.values()})) or "no"
+    axis.set(title=f"{sizes} test images", ylim=(0, None))
+    axis.set(xlabel="epochs of clean pre-training", ylabel="accuracy after BN-only AT (%)")
+    axis.legend()
+    return figure
+
+
+def bn_layers(found):
+    """γ, β, channels switched off and γ's changes of sign by layer, of {label: (record, parent or None)}."""
+    figure, axes = plt.subplots(
+        4, max(len(found), 1), figsize=(7.2, 5.2), sharex=True, sharey="row", squeeze=False
+    )
+    for column, (label, (record, parent)) in zip(axes.T, found.items(), strict=False):
+        layers, colour = list(record["bn"].values()), colour_of(label)
+        for axis, key in zip(column, ("gamma", "beta"), strict=False):
+            low, middle, high = np.array([np.percentile(layer[key], (5, 50, 95)) for layer in layers]).T
+            axis.plot(middle, color=colour)
+            axis.fill_between(range(len(middle)), low, high, color=colour, alpha=0.25, linewidth=0)
+        column[2].plot([100 * np.mean(np.abs(layer["gamma"]) < 0.01) for layer in layers], color=colour)
+        known = parent and parent["weights"] == record["initial_weights"]
+        before = [layer["gamma"] for layer in parent["bn"].values()] if known else [1] * len(layers)
+        turned = [np.multiply(layer["gamma"], start) < 0 for layer, start in zip(layers, before, strict=True)]
+        column[3].plot([100 * np.mean(flags) for flags in turned], color=colour)
+        column[0].set_title(label.replace(", ", ",\n"))
+        column[3].set_xlabel("BN layer")
+    for axis, name in zip(axes[:, 0], ("γ", "β", "|γ| < 0.01 (%)", "γ changed sign (%)"), strict=True):
+        axis.set_ylabel(name)
+    return figure
+
+
+def features(found, scale=None, layer=None):
+    """Fragility against what BN did (scale: log2 of γ's change, layer: of each channel), and by layer."""
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.5))
+    if scale is not None:
+        fragility = next(iter(found.values()))["features"]["fragility"]
+        shown = axes[0].scatter(fragility, scale, s=4, c=layer, linewidths=0)
+        figure.colorbar(shown, label="layer (depth)")
+        axes[0].set(xlabel="fragility before", ylabel="log₂ |γ after / γ before|")
+        axes[0].axhline(0, color="grey", linestyle=":", linewidth=1)
+    for label, record in found.items():
+        f, sizes = record["features"], [len(x["gamma"]) for x in record["bn"].values()]
+        layers = np.repeat(range(len(sizes)), sizes)
+        kept = f["useful_adversarial"] / f["useful_clean"]
+        for axis, values in ((axes[1], f["fragility"]), (axes[2], kept)):
+            axis.plot(pd.Series(values).groupby(layers).median(), color=colour_of(label), label=label)
+    axes[1].set(xlabel="BN layer", ylabel="fragility, layer's median", ylim=(0, None))
+    axes[2].set(xlabel="BN layer", ylabel="usefulness, adversarial / clean")
+    sizes = ", ".join(sorted({str(r["features"]["settings"]["images"]) for r in found.values()})) or "no"
+    figure.suptitle(f"{sizes} test images, PGD-20", fontsize=8)
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def pictures(found):
+    """Input gradient and PGD-20 perturbation of the first two test images, {label: record}; grey is zero."""
+    found = {label: r["features"] for label, r in found.items()}
+    height = max(len(found), 1)
+    figure, axes = plt.subplots(height, 4, figsize=(5.0, 1.25 * height), squeeze=False)
+    for row, (label, f) in zip(axes, found.items(), strict=False):
+        for number, (key, name) in enumerate((("gradient", "gradient"), ("perturbation", "perturbation"))):
+            for place in (0, 1):
+                panel = (f[key][place] / 127 + 1) / 2
+                picture = np.moveaxis(panel, 0, -1) if len(panel) == 3 else panel[0]
+                row[2 * place + number].imshow(picture, cmap="gray", vmin=0, vmax=1)
+                axes[0][2 * place + number].set_title(name)
+        row[0].set_ylabel(label.replace(", ", ",\n"), fontsize=6)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    return figure

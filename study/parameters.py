@@ -1,0 +1,188 @@
+"""What can be asked for: the profiles, the parameters of a run, their ranges, and what refuses them.
+
+Decided here: which values are allowed, and what the notebooks' parameter cells say. Not here: what a missing
+value becomes and what belongs to a run's identity (experiments.py).
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import bnat_utils as bnat
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = {"pretrain": "01_pretrain", "finetune": "02_bn_finetune", "scratch": "03_bn_scratch"}
+
+# epsilon in 1/255; (epochs, learning rate) of each step, clean or with an attack (_at)
+PROFILES = {
+    "quick": dict(
+        data="digits", arch="resnet8", epsilon=32, batch_size=64, pretrain=(12, 0.2), pretrain_at=(12, 0.2),
+        finetune=(20, 0.2), finetune_at=(20, 0.2), scratch=(20, 0.2), scratch_at=(20, 0.2), eval_images=500,
+        eval_restarts=2, margin_images=500, aa_images=100, aa_subset="random", curve_images=500,
+        check_images=100, control_epochs=20,
+    ),
+    "cpu": dict(
+        # of the first study, whose weights are gone: no multi-targeted PGD, AutoAttack on the first images
+        data="cifar10", arch="resnet20", epsilon=8, batch_size=128, pretrain=(8, 0.1), pretrain_at=(3, 0.1),
+        finetune=(6, 0.2), finetune_at=(3, 0.2), scratch=(6, 0.2), scratch_at=(3, 3.2), eval_images=10000,
+        eval_restarts=1, margin_images=0, aa_images=500, aa_subset="first", curve_images=500,
+        check_images=200, control_epochs=1,
+    ),
+    "paper": dict(
+        data="cifar10", arch="resnet18", epsilon=8, batch_size=128, pretrain=(30, 0.2), pretrain_at=(30, 0.2),
+        finetune=(30, 0.2), finetune_at=(30, 0.2), scratch=(30, 0.2), scratch_at=(30, 3.2), eval_images=10000,
+        eval_restarts=1, margin_images=10000, aa_images=500, aa_subset="random", curve_images=1000,
+        check_images=1000, control_epochs=30,
+    ),
+}  # fmt: skip
+Radius = Annotated[float, Field(strict=True, ge=0, le=255, allow_inf_nan=False)]
+Above = Annotated[float, Field(strict=True, gt=0, le=255, allow_inf_nan=False)]
+Count = Annotated[int, Field(strict=True, ge=1, le=100000)]  # more is a slip of the pen
+Batch = Annotated[int, Field(strict=True, ge=2)]
+Images = Annotated[int, Field(strict=True, ge=0)]
+Rate = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Seed = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
+
+
+def choices(values):
+    """The values of a table as pydantic wants them."""
+    return Literal[tuple(values)]
+
+
+class Parameters(BaseModel):
+    """The parameters of the notebooks; None takes the profile's value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    profile: choices(PROFILES) = Field(
+        "cpu", description="defaults: digits in minutes, the study's, or one GPU"
+    )
+    data: choices(bnat.DATASETS) | None = Field(None, description="dataset")
+    data_dir: str | Path | None = Field(None, description="folder of its files, else $BNAT_DATA, else ./data")
+    arch: choices(bnat.ARCHS) | None = Field(None, description="network")
+    trainable: choices(bnat.TRAINABLE) | None = Field("bn", description="what learns; bn: every γ and β")
+    epsilon: Radius | None = Field(
+        None, description="radius of the training attack in 1/255; 0: clean training"
+    )
+    pretrain_epsilon: Radius | None = Field(
+        0, description="ε of the network to start from; 0: standard training"
+    )
+    pretrain_epochs: Count | None = Field(None, description="epochs of that network's training")
+    pretrain_images: Batch | None = Field(
+        None, description="that network is trained on the first so many images"
+    )
+    pretrain_weights: str | Path | None = Field(
+        None,
+        description='state_dict to start from in place of a training here; "pyautoattack": its ResNet-18',
+    )
+    seed: Seed | None = Field(0, description="of initialisation, batches, augmentation, random starts")
+    epochs: Count | None = Field(None, description="passes over the training images")
+    batch_size: Batch | None = Field(None, description="images an update")
+    lr: Rate | None = Field(None, description="peak (cycle) or first (steps) learning rate of SGD")
+    weight_decay: Share | None = Field(5e-4, description="L2 penalty of SGD")
+    schedule: choices(bnat.SCHEDULES) | None = Field(
+        "cycle",
+        description="of lr: up over 40 % and back to 0, or x 0.1 at 40, 60 and 80 %",
+    )
+    attack_steps: Count | None = Field(7, description="steps of the training attack")
+    attack_step_size: Above | None = Field(None, description="their size in 1/255; None: epsilon / 4")
+    train_images: Batch | None = Field(
+        None, description="train on the first so many; None: all but the held out"
+    )
+    eval_epsilon: Above | None = Field(
+        None, description="of the evaluation in 1/255; None: epsilon, or the profile's"
+    )
+    eval_steps: Count | None = Field(20, description="steps of the evaluation's PGD")
+    eval_restarts: Count | None = Field(None, description="random restarts of the evaluation's PGD")
+    eval_images: Images | None = Field(None, description="images for clean and PGD accuracy; 0: none")
+    margin_images: Images | None = Field(None, description="of these, images for multi-targeted PGD; 0: none")
+    eval_split: Literal["test", "tuning"] | None = Field(
+        "test", description="judged on the test images, or on the last tenth of the training images"
+    )
+    aa_images: Images | None = Field(None, description="test images for AutoAttack; 0: none")
+    aa_subset: Literal["random", "first"] | None = Field(
+        None, description="which: drawn once for all, or the first"
+    )
+    check_images: Images | None = Field(None, description="test images for checks of the attacks; 0: none")
+
+
+PRETRAIN_ONLY = ("pretrain_epsilon", "pretrain_epochs", "pretrain_images", "pretrain_weights")
+STARTS = {"pretrain": {"epsilon": 0}}  # where a notebook's default differs: 01 shows standard training
+
+
+def names(step):
+    """The parameters that the notebook of a step has; of the reading ones for any other word, "report"."""
+    if step not in NOTEBOOKS:
+        return ["profile", "data", "data_dir", "arch"]
+    left_out = {"pretrain": ("trainable", *PRETRAIN_ONLY), "scratch": PRETRAIN_ONLY, "finetune": ()}[step]
+    return [name for name in Parameters.model_fields if name not in left_out]
+
+
+def allowed(name):
+    """The values of a parameter, in words."""
+    schema = Parameters.model_json_schema()["properties"][name]
+    schema = next((s for s in schema.get("anyOf", [schema]) if s.get("type") != "null"), schema)
+    if "enum" in schema:
+        return ", ".join(schema["enum"])
+    low, above, high = (schema.get(key) for key in ("minimum", "exclusiveMinimum", "maximum"))
+    if low is None and above is None:
+        return ""
+    start = f"above {above:g}" if low is None else f"{low:g}"
+    if high is None:
+        return start if low is None else f"from {start}"
+    return f"{start} to {high:.10g}"
+
+
+def cell(step):
+    """A notebook's parameters cell: a line a parameter, its comment is what papermill's help shows."""
+    lines = []
+    for name in names(step):
+        field, values = Parameters.model_fields[name], allowed(name)
+        value = STARTS.get(step, {}).get(name, field.default)
+        shown = json.dumps(value) if isinstance(value, str) else repr(value)
+        lines.append(f"{name} = {shown}  # {field.description}" + (f" ({values})" if values else ""))
+    return "\n".join(lines)
+
+
+def table():
+    """The parameters as a Markdown table, for the README."""
+    lines = ["| parameter | what it is | values |", "|---|---|---|"]
+    lines += [
+        f"| `{name}` | {field.description} | {allowed(name)} |"
+        for name, field in Parameters.model_fields.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def given(cells, values):
+    """A notebook's parameters from its `In` and `globals()`, as papermill or a reader set them, as a dict.
+
+    ValueError for a name that papermill was given and that the notebook does not have: it would run with a
+    default.
+    """
+    written = [c for c in cells if re.match(r"profile *=|# Parameters\n", c)]
+    own, *injected = [re.findall(r"^(\w+) *=", c, re.MULTILINE) for c in written] or [[]]
+    if not written:  # nbval keeps no history, and gives no parameters
+        own = [name for name in Parameters.model_fields if name in values]
+    for name in [name for names_ in injected for name in names_]:
+        if name not in own:
+            raise ValueError(f"a parameter of this notebook must be one of {', '.join(own)}; got {name!r}")
+    return {name: values[name] for name in own}
+
+
+def checked(given_parameters):
+    """Parameters, or a ValueError of one sentence."""
+    try:
+        return Parameters(**given_parameters)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, message, value = first["loc"][0], first["msg"], first["input"]
+        if first["type"] == "extra_forbidden":
+            message = f"a parameter must be one of {', '.join(Parameters.model_fields)}; got {name!r}"
+        else:
+            message = f"{name} {message.replace('Input should', 'must', 1)}, got {value!r}"
+        raise ValueError(message) from None

@@ -1,0 +1,228 @@
+"""What a finished run leaves: a folder of JSON files, written whole or not at all, checked when read.
+
+Decided here: the format, which of several evaluations counts, when a file is set aside. Not here: what is
+measured (runs.py), and what follows from it (claims.py, tables.py).
+"""
+
+import hashlib
+import json
+import os
+import sys
+import zipfile
+from contextlib import suppress
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+
+from study import parameters
+from study.experiments import EVALUATION, GENERATION, ROWS, experiment
+
+KINDS = ("pgd", "margin", "autoattack", "curve", "checks", "features")
+
+
+def folders(exp):
+    """Where the record of a run may lie: committed, or made here."""
+    return [root / "records" / exp.name for root in (parameters.ROOT, exp.out)]
+
+
+def lock(exp, name=None):
+    """Held while a run (or what bears `name`) is made or written; it falls with its process."""
+    path = exp.out / "locks" / f"{name or exp.name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(path, is_singleton=True)  # one object a process: it may take its lock twice
+    with suppress(Timeout):
+        return held.acquire(timeout=1)
+    print(f"{path.stem}: another process is at it; waiting", flush=True)
+    return held.acquire()
+
+
+def write(path, content):
+    """Write bytes so that `path` is what it was or whole, whenever the process dies; one writer at a time."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise OSError(
+            f"{path} could not be written ({error.strerror}); what was finished before is whole, "
+            "and the next run goes on from there"
+        ) from None
+
+
+def read(path, parse):
+    """parse(path), or None where there is no file; one that cannot be used is set aside."""
+    try:
+        seen = path.stat()
+        return parse(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, MemoryError):  # says nothing of the file
+        raise
+    except Exception as error:  # whatever a broken file makes torch or json raise
+        with suppress(OSError):
+            if path.stat().st_mtime_ns == seen.st_mtime_ns:  # not one that another process has made anew
+                os.replace(path, f"{path}.aside")
+        reason = (str(error) or repr(error)).split("\n")[0]
+        shown = os.path.relpath(path, parameters.ROOT)
+        print(
+            f"{shown} cannot be used ({reason}); set aside as {path.name}.aside, to be made again",
+            file=sys.stderr,
+        )
+        return None
+
+
+def parse_checkpoint(path):
+    """A file of torch.save's, tensors and plain values only, its checksums checked."""
+    if broken := zipfile.ZipFile(path).testzip():  # torch.load itself ignores them
+        raise ValueError(f"{broken} does not match its checksum")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def parse_weights(path):
+    """{name: tensor} of a safetensors file."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+
+
+def parse_json(path):
+    """A file of `write_json`, whose content matches its checksum."""
+    content = json.loads(path.read_bytes())
+    if content.pop("sha256") != hashlib.sha256(json.dumps(content).encode()).hexdigest():
+        raise ValueError("its content does not match its checksum")
+    return content
+
+
+def parse_record(path):
+    """A file of a record: of the run that its folder names, as the code makes it now."""
+    content = parse_json(path)
+    for key, now in (("run", GENERATION), ("settings", EVALUATION)):
+        if key in content and content[key]["generation"] != now:
+            raise ValueError(f"code of generation {content[key]['generation']} made it, this is {now}")
+    if content.get("name", path.parent.name) != path.parent.name:
+        raise ValueError(f"it is of the run {content['name']}")
+    return content
+
+
+def write_json(path, content):
+    """Write a dict as JSON with its checksum."""
+    content = dict(content, sha256=hashlib.sha256(json.dumps(content).encode()).hexdigest())
+    write(path, json.dumps(content).encode())
+
+
+def encode(value):
+    """A measured tensor for JSON: bool as bits in hex; labels as counts; int8 in hex; float to 4 digits."""
+    array = value.numpy()
+    if array.dtype == np.int64:
+        return np.bincount(array, minlength=10).tolist()
+    if array.dtype == np.float32:
+        return np.char.mod("%.4g", array).astype(float).tolist()
+    if array.dtype == bool:
+        return np.packbits(array).tobytes().hex()
+    return dict(shape=array.shape, int8=array.tobytes().hex())
+
+
+def decode(evaluation):
+    """An evaluation's file as arrays: outcomes as bool [n] (curve: [ε, n]), the rest as `encode` says."""
+    settings = evaluation["settings"]
+    shape = (settings["images"],)
+    if "epsilons" in settings:
+        shape = (len(settings["epsilons"]), *shape)
+    for key, value in evaluation.items():
+        if isinstance(value, dict) and "int8" in value:
+            array = np.frombuffer(bytes.fromhex(value["int8"]), np.int8)
+            evaluation[key] = array.reshape(value["shape"])
+        elif isinstance(value, str) and key != "weights":
+            bits = np.unpackbits(np.frombuffer(bytes.fromhex(value), np.uint8), count=np.prod(shape))
+            evaluation[key] = bits.astype(bool).reshape(shape)
+        elif isinstance(value, list):
+            evaluation[key] = np.array(value)
+    return evaluation
+
+
+def read_record(*places, wanted=()):
+    """The finished run in the first of these folders with one, with the evaluations of its weights in all.
+
+    Returns None, or run.json's content with "machine", "evaluations" ({file name: evaluation}), and under
+    each kind ("pgd", "margin", ...) the one named in `wanted`, else that on most test images, or None;
+    those on the images held out for tuning stand under "tuning_pgd" and "tuning_margin".
+    """
+    runs = [(run, place) for place in places for run in [read(place / "run.json", parse_record)] if run]
+    if not runs:
+        return None
+    run, home = runs[0]
+    files = {p: read(p, parse_record) for place in reversed(places) for p in sorted(place.glob("*.json"))}
+    record = run | dict.fromkeys((*KINDS, "tuning_pgd", "tuning_margin"))
+    own = {p.stem: e for p, e in files.items() if e and "settings" in e and e["weights"] == record["weights"]}
+    record["evaluations"] = {name: decode(e) for name, e in own.items()}
+    record["machine"] = files.get(home / "machine.json")
+
+    def rank(item):
+        return item[0] in wanted, item[1]["settings"]["images"]
+
+    for _, e in sorted(record["evaluations"].items(), key=rank):
+        prefix = "tuning_" if e["settings"].get("split") == "tuning" else ""
+        record[prefix + e["settings"]["kind"]] = e
+    return record
+
+
+def load_record(exp):
+    """The record of an experiment with all its evaluations, committed or made here, or None."""
+    places = folders(exp)
+    for order in (places, places[::-1]):  # committed weights win, unless only others have been evaluated so
+        record = read_record(*order, wanted=exp.evaluations)
+        if record and exp.evaluations.keys() <= record["evaluations"].keys():
+            return record
+    return None
+
+
+def all_records(exp, same=("data", "arch")):
+    """{name: record} of every record with the data and architecture of `exp`, committed or made here."""
+    roots = [root / "records" for root in (parameters.ROOT, exp.out)]
+    names = sorted({path.name for root in roots for path in root.glob("*")})
+    found = {name: read_record(*(root / name for root in roots), wanted=exp.evaluations) for name in names}
+    return {
+        name: record
+        for name, record in found.items()
+        if record and all(record["run"][key] == exp.run[key] for key in (*same, "generation"))
+    }
+
+
+def at_epsilon(record, epsilon):
+    """The record without the evaluations at another ε (in 1/255) than this."""
+    hidden = {}
+    for kind in (*KINDS, "tuning_pgd", "tuning_margin"):
+        settings = record[kind]["settings"] if record[kind] else {}
+        if record[kind] and epsilon not in (settings.get("epsilon"), *settings.get("epsilons", ())):
+            hidden[kind] = None
+    return record | hidden
+
+
+def study_rows(profile="cpu", rows=ROWS, **given):
+    """{row: {seed: record}} of rows {row: (label, step, parameters)} at the profile's own settings and ε.
+
+    given: data, data_dir, arch of those rows that do not have their own. A row that was not run has no seeds.
+    """
+    epsilon = float(parameters.PROFILES[profile]["epsilon"])
+    known, found = {}, {}
+    for key, (_, step, own) in rows.items():
+        exp = experiment(step, profile=profile, **given | own)
+        arch = exp.run["arch"]
+        if arch not in known:
+            known[arch] = all_records(exp)
+        found[key] = {}
+        for seed in sorted({record["run"]["seed"] for record in known[arch].values()}):
+            name = experiment(step, profile=profile, **given | own | dict(seed=seed)).name
+            if name in known[arch]:
+                found[key][seed] = at_epsilon(known[arch][name], epsilon)
+    return found

@@ -1,0 +1,293 @@
+"""A run from its parameters to its record: parent, training with checkpoints, evaluation, weights.
+
+Decided here: what is done again after a kill and what is not, on which images a network is judged, what a
+user is told before a long training. Not here: how a network is trained or attacked (bnat_utils.py), what a
+record looks like (records.py), where weights lie (weights.py).
+"""
+
+import copy
+import ctypes
+import io
+import os
+import shutil
+import sys
+from contextlib import contextmanager
+
+import torch
+
+import bnat_utils as bnat
+from study import checks, features, parameters, records
+from study.experiments import EVALUATION
+from study.records import folders, load_record, lock, read, read_record
+from study.weights import blank, checkpoint, digest, load_foreign, save_weights, trained
+
+if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+    # glibc hands big freed blocks back to the kernel, which clears them anew at every layer; here they are
+    # kept (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD): a fifth more steps a second on a CPU
+    for option, value in ((-3, 2**25), (-1, 2**31 - 1), (-2, 2**28)):
+        libc.mallopt(option, value)
+# code compiled once is there for the next run
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(parameters.ROOT / "out" / "compiled"))
+
+
+def say(text):
+    """Print, in the notebook and on the terminal, where papermill shows nothing of a notebook's output."""
+    print(text, flush=True)
+    terminal = getattr(sys.stdout, "_original_stdstream_copy", None)  # ipykernel's copy of the process's own
+    if terminal is not None:
+        os.write(terminal, f"{text}\n".encode())
+
+
+@contextmanager
+def fits(setting, images):
+    """Too little memory for so many images becomes a MemoryError that names the setting."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        device = torch.cuda.get_device_name() if bnat.DEVICE.type == "cuda" else bnat.DEVICE
+        raise MemoryError(
+            f"{device} has too little memory for {images} images at a time ({setting}={images}): "
+            f"set {setting} to {max(images // 2, 1)} and run again"
+        ) from None
+
+
+# ------------------------------------------------------------------------------------------------- training
+def settings_of(run):
+    """What bnat.train wants to know of a run."""
+    info = bnat.DATASETS[run["data"]]
+    return dict(
+        epochs=run["epochs"], lr=run["lr"], eps=run["epsilon"] / 255, step_size=run["attack_step_size"] / 255,
+        steps=run["attack_steps"], trainable=run["trainable"], batch_size=run["batch_size"],
+        weight_decay=run["weight_decay"], schedule=run["schedule"], pad=info["pad"], flip=info["flip"],
+        seed=run["seed"],
+    )  # fmt: skip
+
+
+def forecast(exp, model, images, labels):
+    """Minutes that the training takes on this machine, at most: by a few updates of a copy."""
+    run, few = exp.run, 3 * exp.run["batch_size"]
+    if len(labels) * run["epochs"] < 100 * few:
+        return 0
+    with torch.random.fork_rng():
+        trial = settings_of(run) | dict(epochs=2)
+        epochs = list(bnat.train(copy.deepcopy(model), images[:few], labels[:few], **trial))
+    return epochs[1]["seconds"] / few * len(labels) * run["epochs"] / 60
+
+
+def announce(exp, minutes):
+    """Tell a user what will happen, before a training of more than five minutes."""
+    if minutes > 5:
+        source = "scikit-learn" if exp.run["data"] == "digits" else bnat.data_folder(exp.data_dir)
+        say(
+            f"{exp.name}: not among the records, so it is trained: about {minutes:.0f} min on this "
+            f"{bnat.DEVICE.type.upper()}, then evaluated; if interrupted it goes on from its last epoch.\n"
+            f"Data: {exp.run['data']} from {source}.\n"
+            "Faster: a GPU, -p profile quick, fewer epochs (-p epochs 1) or images (-p eval_images 1000)."
+        )
+
+
+def machine(seconds, images):
+    """What a run ran on, and its speed. seconds: of each epoch; images: in each."""
+    cuda = bnat.DEVICE.type == "cuda"
+    return dict(
+        device=torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} thread(s)",
+        torch=str(torch.__version__),
+        precision=str(bnat.fast_dtype()),
+        seconds=seconds,
+        peak_memory_bytes=torch.cuda.max_memory_allocated(),
+        images_per_second=images * len(seconds) / sum(seconds) if seconds else 0.0,
+    )
+
+
+def train(exp, data):
+    """Train the network of an experiment on what `load_data` returned, or take up its checkpoint.
+
+    A checkpoint follows every epoch: a run cut off anywhere ends with the numbers of an uncut one. Returns
+    (model in eval mode, what run.json says, what machine.json says).
+    """
+    run, path = exp.run, checkpoint(exp)
+    saved = read(path, records.parse_checkpoint)
+    model = blank(exp)
+    if exp.parent and not saved:
+        with lock(exp.parent):
+            parent = trained(exp.parent) or train(exp.parent, data)[0]
+        model.load_state_dict(parent.state_dict())
+    elif exp.weights:
+        load_foreign(model, exp.weights)
+    saved = saved or dict(initial_weights=digest(model), history=[], seconds=[], machine=machine([], 0))
+    history, seconds = saved["history"], saved["seconds"]
+    images, labels = (t[: run["train_images"]] for t in data["train"])
+    updates = len(labels) // run["batch_size"]
+    if len(history) < run["epochs"]:
+        announce(exp, forecast(exp, model, images, labels))
+    state = dict(epoch=len(history), model=saved["model"], optimizer=saved["optimizer"]) if history else None
+    # three epochs of CIFAR-10 repay the compiling
+    compiled = bool(shutil.which("g++")) and updates * run["epochs"] * run["attack_steps"] > 8000
+    epochs = bnat.train(
+        model, images, labels, **settings_of(run), state=state, progress=exp.name, compiled=compiled
+    )
+    with fits("batch_size", run["batch_size"]):
+        for state in epochs:
+            with fits("BNAT_EVAL_BATCH", bnat.EVAL_BATCH):
+                held_out = bnat.evaluate(model, *data["held_out"], eps=exp.held_out_epsilon / 255, steps=10)
+            rates = {f"held_out_{key}": held_out[key].float().mean().item() for key in ("clean", "robust")}
+            own = dict(train_loss=state["loss"], train_accuracy=state["accuracy"])
+            history.append(dict(epoch=state["epoch"]) | own | rates)
+            seconds.append(state["seconds"])
+            saved.update(model=state["model"], optimizer=state["optimizer"])
+            saved["machine"] = machine(seconds, updates * run["batch_size"])
+            buffer = io.BytesIO()  # torch.save on a full disk would say something else
+            torch.save(saved, buffer)
+            records.write(path, buffer.getbuffer())
+    if history:
+        model.load_state_dict(saved["model"])
+    bn = {
+        name: dict(gamma=m.weight.tolist(), beta=m.bias.tolist())
+        for name, m in model.named_modules()
+        if isinstance(m, torch.nn.BatchNorm2d)
+    }
+    record = dict(name=exp.name, run=run, weights=digest(model), bn=bn, history=history)
+    return model.eval(), record | dict(initial_weights=saved["initial_weights"]), saved["machine"]
+
+
+# ----------------------------------------------------------------------------------------------- evaluation
+def images_of(data, settings):
+    """The images and labels that an evaluation is made on."""
+    if settings.get("split") == "tuning":  # the last tenth of the training images
+        both = [torch.cat(pair) for pair in zip(data["train"], data["held_out"], strict=True)]
+        first = len(both[1]) - len(both[1]) // 10
+        return [t[first : first + settings["images"]] for t in both]
+    if "index" in settings:
+        return [t[settings["index"]] for t in data["test"]]
+    return [t[: settings["images"]] for t in data["test"]]
+
+
+def measure(model, data, settings, seed, earlier, done=None, save_done=lambda _: None):
+    """One evaluation: its settings to {name: tensor}. earlier: the run's evaluations made before, by name."""
+    torch.manual_seed(seed)
+    (x, y), kind, eps = images_of(data, settings), settings["kind"], settings.get("epsilon", 0) / 255
+    if kind == "autoattack":
+        result = bnat.autoattack(model, x, y, eps=eps, done=done, save=save_done)
+        return result | dict(robust=list(result.values())[-1])
+    if kind == "checks":
+        return checks.check_attacks(model, x, y, eps=eps, done=done, save=save_done)
+    if kind == "features":
+        return features.bn_features(model, x, y, eps=eps)
+    if kind == "curve":
+        radii = [epsilon / 255 for epsilon in settings["epsilons"]]
+        rates = [bnat.evaluate(model, x, y, eps=e, steps=settings["steps"])["robust"] for e in radii]
+        return dict(robust=torch.stack(rates))
+    if kind == "margin":  # on what PGD on the cross-entropy leaves
+        pgd = next(e for e in earlier.values() if same_attack(e["settings"], settings))
+        alive = torch.from_numpy(pgd["robust"][: len(y)].copy())
+        robust = bnat.multi_targeted(
+            model, x, y, eps=eps, steps=settings["steps"], alive=alive, progress="multi-targeted PGD"
+        )
+        return dict(robust=robust)
+    steps, restarts = settings["steps"], settings["restarts"]
+    return bnat.evaluate(model, x, y, eps=eps, steps=steps, restarts=restarts, progress=f"PGD-{steps}")
+
+
+def same_attack(pgd, margin):
+    """Whether the settings `pgd` are those of the PGD that multi-targeted PGD goes on from."""
+    same = all(pgd.get(key) == margin.get(key) for key in ("epsilon", "steps", "restarts", "split"))
+    return pgd["kind"] == "pgd" and same and pgd["images"] >= margin["images"]
+
+
+def evaluate(exp, model, weights, data):
+    """Make and write the evaluations of an experiment that its record does not have yet."""
+    home = exp.out / "records" / exp.name
+    for name, settings in exp.evaluations.items():
+        earlier = read_record(*reversed(folders(exp)))["evaluations"]
+        if name in earlier:
+            continue
+        part = f"{exp.name}.{name}.{weights[:10]}.{EVALUATION}.{bnat.EVAL_BATCH}.json"
+        state = exp.out / "checkpoints" / part
+        done = read(state, records.parse_json)
+        with fits("BNAT_EVAL_BATCH", bnat.EVAL_BATCH):
+            found = measure(
+                model,
+                data,
+                settings,
+                exp.run["seed"],
+                earlier,
+                done,
+                lambda d, s=state: records.write_json(s, d),
+            )
+        encoded = {key: records.encode(value) for key, value in found.items()}
+        records.write_json(home / f"{name}.json", encoded | dict(settings=settings, weights=weights))
+        state.unlink(missing_ok=True)
+
+
+def make(exp, data):
+    """Train the network of an experiment and write its record, without evaluations: (model, record)."""
+    model, record, ran_on = train(exp, data)
+    home = folders(exp)[1]
+    start = trained(exp.parent) if exp.parent else blank(exp)
+    records.write_json(home / "machine.json", ran_on)
+    save_weights(model, start.state_dict(), home / "weights.safetensors")
+    records.write_json(home / "run.json", record)
+    return model, record
+
+
+def run(exp):
+    """The record of an experiment: loaded, or trained (a parent first), evaluated and written."""
+    if exp.parent:
+        run(exp.parent)
+    if record := load_record(exp):
+        return record
+    if exp.run["data"] == "digits":  # so small that a second thread only waits for the first
+        torch.set_num_threads(1)
+    data = bnat.load_data(exp.run["data"], exp.data_dir)
+    with lock(exp):
+        if record := load_record(exp):  # by now: the process that held the lock has made it
+            return record
+        known = read_record(*folders(exp))
+        model = trained(exp) if known else None
+        if model is None or digest(model) != known["weights"]:
+            model, known = make(exp, data)
+        evaluate(exp, model, known["weights"], data)
+        return read_record(*folders(exp), wanted=exp.evaluations)
+
+
+def transfer(targets, source, images):
+    """Which of the first test images the networks of `targets` still get right when PGD-20 attacks `source`.
+
+    Experiments: {label: target}, source; ε is the profile's. Returns {label: bool [n]} of those that the
+    targets' records hold, or that can be measured because data and weights are here; these are then
+    written. Trains nothing.
+    """
+    eps, known = source.held_out_epsilon / 255, read_record(*folders(source))
+    if known is None:
+        return {}
+    name = f"transfer_eps{255 * eps:g}_n{images}_{known['weights'][:10]}"
+    found = {label: read_record(*folders(exp)) for label, exp in targets.items()}
+    flags = {}
+    for label, record in found.items():
+        if record and name in record["evaluations"]:
+            flags[label] = record["evaluations"][name]["robust"]
+    missing = {label: record for label, record in found.items() if record and label not in flags}
+    network_of = {label: trained(targets[label]) for label in missing}
+    attacked = trained(source) if any(network_of.values()) else None
+    if attacked is None or digest(attacked) != known["weights"]:
+        return flags
+    try:
+        data = bnat.load_data(source.run["data"], source.data_dir, download=False)
+    except ValueError:  # no data here
+        return flags
+    torch.manual_seed(source.run["seed"])
+    x, y = (t[:images] for t in data["test"])
+    adv = checks.adversarial(attacked, x, y, eps=eps)
+    settings = dict(
+        kind="transfer", epsilon=255 * eps, images=images, source=source.name, generation=EVALUATION
+    )
+    for label, model in network_of.items():
+        if model is not None and digest(model) == missing[label]["weights"]:
+            robust, exp = bnat.evaluate(model, adv, y, eps=0)["clean"], targets[label]
+            content = dict(
+                robust=records.encode(robust), settings=settings, weights=missing[label]["weights"]
+            )
+            with lock(exp):
+                records.write_json(exp.out / "records" / exp.name / f"{name}.json", content)
+            flags[label] = robust.numpy()
+    return flags

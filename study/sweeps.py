@@ -1,0 +1,244 @@
+"""Sweeps: a YAML table becomes papermill calls, each a job, a job's parent before it.
+
+Decided here: what a row means, which jobs a table needs, what is refused before anything runs, the controls
+of 06_features. Not here: what runs when and where (Snakefile), the ranges of the parameters (parameters.py).
+"""
+
+import hashlib
+import itertools
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from study.experiments import experiment
+from study.parameters import NOTEBOOKS, PROFILES, STARTS, names
+from study.records import load_record
+from study.statistics import percent, proportion
+
+STEPS = {notebook: step for step, notebook in NOTEBOOKS.items()}
+READING = ("04_robustness", "05_trust", "06_features")  # read records, train nothing
+TAKEN = ("run", "analysis", "controls")  # names that are no table's of a file: rules, and the table below
+LONGEST_NAME = 200  # a file name has at most 255 bytes, and a log's has a suffix
+
+# parameters that a child shares with its parent: the same network and data, judged on the same images
+SHARED = (
+    "data", "data_dir", "arch", "seed", "eval_epsilon", "eval_steps", "eval_restarts", "eval_images",
+    "margin_images", "eval_split", "aa_images", "aa_subset", "check_images",
+)  # fmt: skip
+OF_THE_PARENT = {
+    "pretrain_epochs": "epochs",
+    "pretrain_images": "train_images",
+}  # child's name: parent's name
+
+# label: step and parameters, of which these are factors: epochs, of the profile's control_epochs; lr, of the
+# profile's for that step; pretrain_epsilon, of the profile's ε. "lr x" in a label: no test image is looked at
+CONTROLS = {
+    "BN": ("finetune", {}),
+    "BN statistics": ("finetune", dict(trainable="bn_stats")),
+    "head": ("finetune", dict(trainable="head")),
+    "BN + head": ("finetune", dict(trainable="bn+head")),
+    "as many random convolution weights": ("finetune", dict(trainable="conv_subset", lr=4)),
+    "BN, random features": ("scratch", {}),
+    "BN, random features, 3 x epochs": ("scratch", dict(epochs=3)),
+    "BN, random features, no weight decay": ("scratch", dict(weight_decay=0)),
+    "BN, clean, robust features": ("finetune", dict(pretrain_epsilon=1, epsilon=0)),
+    "BN, lr x 0.25": ("finetune", dict(lr=0.25)),
+    "BN, lr x 4": ("finetune", dict(lr=4)),
+    "BN, lr x 16": ("finetune", dict(lr=16)),
+    "BN, random features, lr x 0.0625": ("scratch", dict(lr=0.0625)),
+    "BN, random features, lr x 0.25": ("scratch", dict(lr=0.25)),
+    "BN, random features, lr x 4": ("scratch", dict(lr=4)),
+    "head, lr x 0.0625": ("finetune", dict(trainable="head", lr=0.0625)),
+    "head, lr x 0.25": ("finetune", dict(trainable="head", lr=0.25)),
+    "head, lr x 4": ("finetune", dict(trainable="head", lr=4)),
+    "as many random convolution weights, lr x 0.0625": ("finetune", dict(trainable="conv_subset", lr=0.0625)),
+    "as many random convolution weights, lr x 0.25": ("finetune", dict(trainable="conv_subset", lr=0.25)),
+    "as many random convolution weights, lr x 1": ("finetune", dict(trainable="conv_subset", lr=1)),
+    "as many random convolution weights, lr x 16": ("finetune", dict(trainable="conv_subset", lr=16)),
+    "as many random convolution weights, lr x 64": ("finetune", dict(trainable="conv_subset", lr=64)),
+    "BN, features of 1 epoch": ("finetune", dict(pretrain_epochs=1)),
+    "BN, features of 2 epochs": ("finetune", dict(pretrain_epochs=2)),
+    "BN, features of 5 epochs": ("finetune", dict(pretrain_epochs=5)),
+    "BN, features of 10 epochs": ("finetune", dict(pretrain_epochs=10)),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One papermill call."""
+
+    name: str  # of its executed notebook, without .ipynb
+    notebook: str  # a key of STEPS
+    parameters: dict  # what its row says; the rest keeps its default
+    before: tuple  # names of the jobs that must have run: its parent's, or none
+
+
+def control(label, profile, seed=0):
+    """The step and the notebook parameters of a control, a key of CONTROLS, at a key of PROFILES."""
+    (step, changes), defaults = CONTROLS[label], PROFILES[profile]
+    settings = dict(check_images=0) | changes
+    settings["epochs"] = defaults["control_epochs"] * changes.get("epochs", 1)
+    if seed:
+        settings["seed"] = seed
+    if "lr" in changes:
+        settings["lr"] = defaults[f"{step}_at"][1] * changes["lr"]
+    if "pretrain_epsilon" in changes:
+        settings["pretrain_epsilon"] = defaults["epsilon"] * changes["pretrain_epsilon"]
+    if "lr x" in label:  # chosen on held-out images: the test images are not looked at
+        settings |= dict(eval_images=0, aa_images=0)
+    return step, settings
+
+
+def load(file, profile):
+    """The sweeps of a YAML file at a profile, and the controls: ({table: [names of jobs]}, {name: Job}).
+
+    A row that names another profile is left out, and so is a table without jobs, `report` apart. The jobs
+    hold the parents too, each before its children. ValueError, one sentence that names the file and the row:
+    no such file, not a file of tables, no table `report`, a row that cannot be run.
+    """
+    _a_profile(profile)
+    tables = _tables(file)
+    made = {}
+    sweeps = {name: _jobs_of_table(table, made, file, profile) for name, table in tables.items()}
+    sweeps = {name: jobs for name, jobs in sweeps.items() if jobs or name == "report"}
+    rows = [_row_of_control(label, profile) for label in CONTROLS]
+    return sweeps | {"controls": _jobs_of_table(rows, made, "study/sweeps.py", profile)}, made
+
+
+def run_of(job, profile):
+    """The Experiment of a job: what its notebook makes of its parameters. ValueError: out of range."""
+    step = STEPS[job.notebook]
+    return experiment(step, profile=profile, **STARTS.get(step, {}) | job.parameters)
+
+
+def arguments(job, profile):
+    """A job's parameters as the end of a papermill command line, quoted for a shell."""
+    words = []
+    for name, value in {"profile": profile, **job.parameters}.items():
+        words += ["-p", name, str(value)]
+    return shlex.join(words)
+
+
+def accuracies(found, profile):
+    """What has come of jobs, in their order, as text: percent, 95 % interval, (n); a dash: not asked for."""
+    columns = {
+        "clean % (n)": ("pgd", "clean"),
+        "PGD % (n)": ("pgd", "robust"),
+        "R % (n)": ("margin", "robust"),
+        "AutoAttack % (n)": ("autoattack", "robust"),
+    }
+    rows = {}
+    for job in found:
+        exp = run_of(job, profile)
+        record = load_record(exp) or {"evaluations": {}}
+        asked = {
+            e["settings"]["kind"]: e for name, e in record["evaluations"].items() if name in exp.evaluations
+        }
+        shown = (asked.get(kind, {}).get(key) for kind, key in columns.values())
+        rows[job.name] = ["–" if flags is None else percent(proportion(flags)) for flags in shown]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=list(columns)).to_string()
+
+
+def failures(found, folder, since):
+    """What has failed in `folder` since a time in s, as text: each name with its last line and its log.
+
+    found: names of executed notebooks. Failed is what has a log, but no notebook.
+    """
+    lines = []
+    for name in found:
+        log = Path(folder, "logs", f"{name}.log")
+        if log.exists() and log.stat().st_mtime > since and not Path(folder, f"{name}.ipynb").exists():
+            said = log.read_text().strip().splitlines() or ["it has said nothing"]
+            lines += [f"FAILED: {name}", f"  {said[-1]}", f"  log: {log}"]
+    return "\n".join(lines)
+
+
+def _tables(file):
+    """The content of a YAML file, {name: table}, each table still as it is written."""
+    try:
+        tables = yaml.safe_load(Path(file).read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{file}: not a file of tables: {' '.join(str(error).split())}") from None
+    if not isinstance(tables, dict) or "report" not in tables:
+        raise ValueError(f"{file}: not a file of tables: it must map names to lists of rows, one is report")
+    for name in tables:
+        if not str(name).isidentifier() or name in TAKEN:
+            raise ValueError(
+                f"{file}: a table's name must be a word, none of {', '.join(TAKEN)}; got {name!r}"
+            )
+    return tables
+
+
+def _a_profile(name):
+    if name not in tuple(PROFILES):
+        raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {name!r}")
+    return name
+
+
+def _row_of_control(label, profile):
+    step, settings = control(label, profile)
+    return settings | dict(notebook=NOTEBOOKS[step])
+
+
+def _jobs_of_table(table, made, file, profile):
+    """The names of a table's jobs, which `made` then holds: every combination of the lists in its rows."""
+    if not isinstance(table, list) or not all(isinstance(row, dict) for row in table):
+        example = "[{notebook: 02_bn_finetune, seed: [0, 1]}]"
+        raise ValueError(f"{file}: a table must be a list of rows, like {example}; got {table!r}")
+    found = []  # a row of another profile has no job here
+    for row in table:
+        columns = [values if isinstance(values, list) else [values] for values in row.values()]
+        for values in itertools.product(*columns):
+            parameters = dict(zip(row, values, strict=True))
+            notebook = parameters.pop("notebook", None)
+            try:
+                if _a_profile(parameters.pop("profile", profile)) == profile:
+                    found.append(_add(made, notebook, parameters, profile))
+            except ValueError as error:
+                raise ValueError(f"{file}: {notebook} {parameters}: {error}") from None
+    return found
+
+
+def _add(made, notebook, parameters, profile):
+    """Add a job to `made`, its parent's before it; its name. ValueError: it cannot be run."""
+    if notebook not in tuple(STEPS):
+        raise ValueError(f"notebook must be one of {', '.join(STEPS)}; got {notebook!r}")
+    own = [name for name in names(STEPS[notebook]) if name != "profile"]
+    unknown = [str(name) for name in parameters if name not in own]
+    if unknown:
+        raise ValueError(f"{', '.join(unknown)}: not among its parameters, {', '.join(own)}")
+    name = _name(notebook, parameters)
+    if name in made and made[name].parameters != parameters:
+        raise ValueError(f"two rows would both be named {name}")
+    if name not in made:
+        run_of(Job(name, notebook, parameters, ()), profile)  # refused here, not in the middle of a sweep
+        before = ()
+        if notebook == "02_bn_finetune" and not parameters.get("pretrain_weights"):
+            before = (_add(made, "01_pretrain", _parent(parameters, profile), profile),)
+        made[name] = Job(name, notebook, parameters, before)
+    return name
+
+
+def _name(notebook, parameters):
+    """A file's name that says what a job is; where that is too long, its beginning and a hash of it all."""
+    words = [f"{key}={value}".replace("/", "_") for key, value in sorted(parameters.items())]
+    name = "-".join([notebook, *words])
+    if len(name.encode()) > LONGEST_NAME:
+        name = f"{name[: LONGEST_NAME // 2]}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+    return name
+
+
+def _parent(parameters, profile):
+    """The parameters of 01_pretrain for the network that a row of 02_bn_finetune starts from."""
+    given = {key: value for key, value in parameters.items() if value is not None}
+    parent = {"epsilon": given.get("pretrain_epsilon", 0)}
+    parent |= {key: given[key] for key in SHARED if key in given}
+    parent |= {theirs: given[key] for key, theirs in OF_THE_PARENT.items() if key in given}
+    usual = PROFILES[profile]["epsilon"]
+    judged_at = given.get("epsilon") or usual
+    if judged_at != (parent["epsilon"] or usual):  # the parent is judged at the child's ε
+        parent.setdefault("eval_epsilon", judged_at)
+    return parent

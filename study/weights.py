@@ -1,0 +1,99 @@
+"""A run's network and its weights: where it starts, what is kept of it, and how it is got back.
+
+Decided here: what a committed weights.safetensors holds, and when a network counts as the record's own. Not
+here: training (runs.py) and the architectures (bnat_utils.py).
+"""
+
+import hashlib
+
+import torch
+from safetensors.torch import save
+
+import bnat_utils as bnat
+from study import parameters, records
+from study.experiments import weights_file
+from study.records import read, read_record
+
+
+def digest(model):
+    """SHA-256 over the tensors of a model's state_dict, in order."""
+    tensors = (t.cpu().contiguous().numpy().tobytes() for t in model.state_dict().values())
+    return hashlib.sha256(b"".join(tensors)).hexdigest()
+
+
+def blank(exp):
+    """The network that an experiment starts from, but for its parent's weights."""
+    torch.manual_seed(exp.run["seed"])
+    foreign = "pretrain_weights" in (exp.parent or exp).run  # trained elsewhere on images as they are
+    return bnat.network(exp.run["arch"], exp.run["data"], normalize=not foreign)
+
+
+def load_foreign(model, name):
+    """Load a state_dict from elsewhere: the model's tensors in the model's order, whatever their names."""
+    own = model.state_dict()
+    try:
+        foreign = torch.load(weights_file(name), map_location="cpu", weights_only=True)
+        fitting = [t.shape for t in foreign.values()] == [t.shape for t in own.values()]
+    except Exception:  # whatever a file that is no checkpoint, or has code in it, makes torch raise
+        fitting = False
+    if not fitting:
+        raise ValueError(
+            f"pretrain_weights must be a state_dict with the tensors of the network `arch`, got {str(name)!r}"
+        )
+    model.load_state_dict(dict(zip(own, foreign.values(), strict=True)))
+
+
+def checkpoint(exp):
+    """The path of a run's checkpoint."""
+    return exp.out / "checkpoints" / f"{exp.name}.pt"
+
+
+def save_weights(model, start, path):
+    """Write the tensors of `model` in which it differs from `start`, a state_dict."""
+    moved = {name: t for name, t in model.state_dict().items() if not torch.equal(t, start[name])}
+    records.write(path, save({name: t.cpu().contiguous() for name, t in moved.items()}))
+
+
+def network(name):
+    """The trained network of a record, in eval mode, bit for bit (its digest is checked).
+
+    name: of a folder of records/. Its weights.safetensors holds what differs from where the run started: a
+    seed's initialisation or another record's network. FileNotFoundError: no such record, or a run of the
+    first study, whose weights were not kept. ValueError: other weights than the record's, as an
+    initialisation of another torch makes.
+    """
+    places = [root / name for root in (parameters.ROOT / "records", *parameters.ROOT.glob("out/*/records"))]
+    record = read_record(*places)
+    if record is None:
+        raise FileNotFoundError(f"records/{name}: no such record")
+    run = record["run"]
+    files = [place / "weights.safetensors" for place in places]
+    files = [file for file in files if file.exists()]
+    if not files and "pretrain_weights" not in run:
+        raise FileNotFoundError(f"records/{name}: its weights were not kept (the first study's were not)")
+    if run["parent"]:
+        model = network(run["parent"])
+    else:
+        torch.manual_seed(run["seed"])
+        model = bnat.network(run["arch"], run["data"], normalize="pretrain_weights" not in run)
+    if not files:
+        load_foreign(model, "pyautoattack")
+    else:
+        moved = read(files[0], records.parse_weights) or {}
+        model.load_state_dict(model.state_dict() | moved)
+    if digest(model) != record["weights"]:
+        raise ValueError(f"records/{name}: these are not the weights of the record")
+    return model.eval()
+
+
+def trained(exp):
+    """The network of a finished training, from its checkpoint or its record's weights, or None."""
+    saved = read(checkpoint(exp), records.parse_checkpoint)
+    if saved and len(saved["history"]) == exp.run["epochs"]:
+        model = blank(exp)
+        model.load_state_dict(saved["model"])
+        return model.eval()
+    try:
+        return network(exp.name)
+    except (FileNotFoundError, ValueError):
+        return None

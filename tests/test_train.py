@@ -1,0 +1,101 @@
+"""The training loop: a generator that hands its state out after every epoch."""
+
+import pytest
+import torch
+from conftest import bnat
+from torch import nn
+
+QUICK = dict(lr=0.2, batch_size=64, pad=1, flip=False)
+
+
+def start(seed=0):
+    torch.manual_seed(seed)
+    return bnat.network("resnet8", "digits")
+
+
+def last(model, images, labels, **settings):
+    """The last item of a training."""
+    *_, item = bnat.train(model, images, labels, **QUICK | settings)
+    return item
+
+
+def learns(part, key):
+    """Whether a tensor of the state_dict is one that gradients of this part change."""
+    if key.endswith(("running_mean", "running_var", "num_batches_tracked")):
+        return False
+    bn, head = "bn" in key or "downsample.1" in key, key.startswith("fc")
+    return part == "all" or (bn and part.startswith("bn") and part != "bn_stats") or (head and "head" in part)
+
+
+@pytest.mark.parametrize("part", bnat.TRAINABLE)
+def test_only_the_chosen_part_moves(digits, part):
+    model = start()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    last(model, *digits["train"], epochs=2, eps=16 / 255, trainable=part)
+    for key, old in before.items():
+        moved = old != model.state_dict()[key]
+        statistic = key.endswith(("running_mean", "running_var", "num_batches_tracked"))
+        if part == "conv_subset" and old.dim() == 4:
+            assert (moved.flatten(1).sum(1) == 2).all(), (
+                f"not two weights a channel of {key}, as γ and β would be"
+            )
+        else:
+            assert moved.any() == (learns(part, key) or (statistic and part != "head")), key
+
+
+def test_every_gamma_and_beta_moves(digits):
+    model = start()
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    last(model, *digits["train"], epochs=2, eps=16 / 255, trainable="bn")
+    assert all((before[key] != value).all() for key, value in model.named_parameters() if value.requires_grad)
+
+
+def test_the_same_seed_gives_the_same_weights(digits):
+    one, two, other = (start() for _ in range(3))
+    for model, seed in ((one, 0), (two, 0), (other, 1)):
+        last(model, *digits["train"], epochs=1, eps=16 / 255, seed=seed)
+    assert torch.equal(one.fc.weight, two.fc.weight) and not torch.equal(one.fc.weight, other.fc.weight)
+
+
+def test_a_training_goes_on_from_any_of_its_items(digits):
+    whole, part = start(), start()
+    last(whole, *digits["train"], epochs=3, eps=16 / 255)
+    item = next(bnat.train(part, *digits["train"], **QUICK, epochs=3, eps=16 / 255))
+    fresh = start(seed=5)
+    last(fresh, *digits["train"], epochs=3, eps=16 / 255, state=item)
+    assert torch.equal(whole.fc.weight, fresh.fc.weight)
+
+
+def test_a_diverging_training_stops_and_says_where(digits):
+    with pytest.raises(
+        FloatingPointError, match=r"loss is (nan|inf) at epoch 1, step \d+ of 17, .* below 1e\+20"
+    ):
+        last(start(), *digits["train"], epochs=2, lr=1e20)
+
+
+def test_a_network_of_one_s_own_trains_and_is_evaluated(digits):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
+    last(model.to(bnat.DEVICE), *digits["train"], epochs=2, eps=8 / 255)
+    found = bnat.evaluate(model, *digits["test"], eps=8 / 255)
+    assert found["clean"].float().mean() > 0.4 and found["robust"].sum() < found["clean"].sum()
+
+
+BEFORE = {  # part: ε in 1/255, weight decay, loss of the third epoch as the first study's code had it
+    "all": (0, 5e-4, 0.9539738893508911),
+    "bn": (32, 5e-4, 2.4023633003234863),
+    "conv_subset": (32, 5e-4, 2.6661436557769775),
+    "head": (8, 0, 2.3146097660064697),
+    "bn_stats": (8, 0, 2.6207358837127686),
+}
+
+
+@pytest.mark.parametrize("part", BEFORE)
+def test_a_training_gives_the_loss_that_it_gave_in_the_first_study(digits, part):
+    epsilon, decay, loss = BEFORE[part]
+    model = start()
+    settings = dict(
+        epochs=3, eps=epsilon / 255, step_size=epsilon / 4 / 255, weight_decay=decay, trainable=part
+    )
+    item = last(model, *digits["train"], **settings)
+    assert item["loss"] == pytest.approx(loss, rel=2e-2)  # machines round differently, and AT amplifies it
