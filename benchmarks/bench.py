@@ -9,6 +9,7 @@ channels_last. Writes figures/benchmark_<device>*.csv, .png, .pdf.
 """
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -207,9 +208,8 @@ def training(model, x, y, repeats):
         for setting in SETTINGS:
             twin = copy_of(model, *setting)
             optimizer = sgd(twin)
-            variants[f"{name}, {', '.join(setting)}"] = at(
-                lambda x, y, a=(twin, optimizer), m=train_mode: textbook_step(*a, x, y, m)
-            )
+            step = functools.partial(textbook_step, twin, optimizer, train_mode=train_mode)
+            variants[f"{name}, {', '.join(setting)}"] = at(step)
     return rows(f"AT step, PGD-7, batch {BATCH}", interleaved(variants, repeats, BATCH))
 
 

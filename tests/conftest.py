@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,16 @@ def run(*command, cwd, check=True, **environment):
     done = subprocess.run(command, cwd=cwd, env=given, capture_output=True, text=True)
     assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done
+
+
+FILES = ("bnat_utils.py", "Makefile", "Snakefile", "sweeps.yaml", "requirements.txt")
+
+
+def copy(folder):
+    """The repository's own files, without data, checkpoints or what runs have made here."""
+    for name in ("notebooks", "records", "figures", "profiles", "study"):
+        ignored = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__")
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
+    for name in FILES:
+        shutil.copy(REPOSITORY / name, folder / name)
+    return folder

@@ -1,9 +1,9 @@
 """Nothing of the first study was lost: python tests/first_study.py [commit, 819e749 unless given].
 
-Run once, after the code was rebuilt: every committed record loads under its name, and the main, paired, controls,
-learning-rate, checks and other tables made from the records equal those committed before, cell by cell. Dropped
-on purpose: the columns "robustness" (a verdict at 15 %, withdrawn) and "expected" of the checks; their marks, ✓
-and ✗, follow paired tests now, so that only the measured accuracies are compared.
+Run once, after the code was rebuilt: every committed record loads under its name, and the tables made from
+the records equal those committed before, cell by cell. Dropped on purpose: columns "robustness" (a verdict
+at 15 %, withdrawn) and "expected" of the checks; the checks' marks follow paired tests now, so that only the
+measured accuracies are compared.
 """
 
 import io
@@ -84,7 +84,6 @@ if __name__ == "__main__":
     folders = [path for path in sorted((ROOT / "records").glob("*")) if path.is_dir()]
     loaded = [records.read_record(path) for path in folders]
     names = [experiments.identity(record["run"]) for record in loaded]
-    print(
-        f"{sum(map(bool, loaded))} of {len(folders)} records load, {sum(a == b.name for a, b in zip(names, folders, strict=True))} under their names"
-    )
+    same = sum(name == path.name for name, path in zip(names, folders, strict=True))
+    print(f"{sum(map(bool, loaded))} of {len(folders)} records load, {same} under their names")
     sys.exit(1 if sum([compare(*pair) for pair in TABLES.items()]) else 0)

@@ -266,19 +266,49 @@ def test_multi_targeted_breaks_a_network_on_which_the_cross_entropy_is_blind(tra
     assert pgd.sum() > honest.sum() + 20 and abs(r.sum() - honest.sum()) <= 4
 
 
-def test_multi_targeted_stays_in_the_ball(digits):
-    x, y = (t[:10] for t in digits["test"])
-    images, seen = bnat.to_float(x), []
+class Watched(nn.Module):
+    """A network that keeps what it is shown; no `network` itself, so that it is attacked without folding."""
 
-    class Spy(torch.nn.Module):
-        def forward(self, inputs):
-            seen.append(inputs.detach().clone())
-            return inputs.flatten(1)[:, :10] * 0 + torch.nn.functional.one_hot(y, 10)[: len(inputs)]
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.seen = model, []
 
-    bnat.multi_targeted(Spy(), x, y, eps=0.1, steps=2)
-    moved = [part for part in seen[1:] if len(part) == 10]
-    assert moved and all((part - images).abs().max() <= 0.1 + 1e-6 for part in moved)
-    assert all(part.min() >= 0 and part.max() <= 1 for part in moved)
+    def forward(self, x):
+        self.seen.append(x.detach().clone())
+        return self.model(x)
+
+
+def test_multi_targeted_stays_in_the_ball_and_in_the_image_range(trained, digits):
+    x, y = (t[:1] for t in digits["test"])  # one image: whatever is shown is near it
+    watched, image = Watched(trained), bnat.to_float(x)
+    assert bnat.multi_targeted(watched, x, y, eps=1 / 255, steps=5).all(), (
+        "it must not leave the attack early"
+    )
+    shown = torch.cat(watched.seen)
+    assert (shown - image).abs().max() <= 1 / 255 + 1e-6
+    assert shown.min() >= 0 and shown.max() <= 1
+
+
+def test_multi_targeted_climbs_from_its_random_start(trained, digits):
+    x, y = (t[:200] for t in digits["test"])
+    left = [bnat.multi_targeted(trained, x, y, eps=32 / 255, steps=steps).sum() for steps in (0, 20)]
+    assert left[1] < left[0] - 20
+
+
+def test_multi_targeted_takes_the_likeliest_class_first(trained, digits, monkeypatch):
+    x, y = (t[:1] for t in digits["test"])
+    pairs, margin = [], bnat.margin
+
+    def kept(logits, pair):
+        pairs.append(pair)
+        return margin(logits, pair)
+
+    monkeypatch.setattr(bnat, "margin", kept)
+    assert bnat.multi_targeted(trained, x, y, eps=0, steps=1).all()
+    with torch.no_grad():
+        ranks = trained(bnat.to_float(x))[0].argsort(descending=True).tolist()
+    assert ranks[0] == y.item()
+    assert torch.cat(pairs).tolist() == [[ranks[0], target] for target in ranks[1:]]
 
 
 @pytest.mark.parametrize("arch", ["linear", "perceptron"])
@@ -287,3 +317,23 @@ def test_networks_without_features_take_images_to_logits(arch, data):
     info = bnat.DATASETS[data]
     x = torch.rand(2, len(info["mean"]), info["size"], info["size"], device=bnat.DEVICE)
     assert bnat.network(arch, data)(x).shape == (2, 10)
+
+
+@pytest.mark.parametrize("arch", ["linear", "perceptron"])
+def test_networks_without_features_predict_the_same_in_bfloat16(digits, arch):
+    torch.manual_seed(0)
+    model = bnat.network(arch, "digits")
+    for _ in bnat.train(model, *digits["train"], epochs=3, lr=0.2, batch_size=64, pad=0, flip=False):
+        pass
+    x = bnat.to_float(digits["test"][0])
+    with torch.no_grad():
+        same = bnat.fold_bn(model.eval(), torch.bfloat16)(x).argmax(1) == model(x).argmax(1)
+    assert same.float().mean() >= 0.98  # some images lie at a boundary
+
+
+def test_a_folded_perceptron_follows_both_of_its_linear_layers(digits):
+    model = bnat.network("perceptron", "digits").eval()
+    folded, other = bnat.fold_bn(model), bnat.network("perceptron", "digits").eval()
+    bnat.fold_bn(other, into=folded)
+    for name in ("hidden", "fc"):
+        assert torch.equal(folded.get_submodule(name).weight, other.get_submodule(name).weight), name
