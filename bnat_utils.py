@@ -199,24 +199,23 @@ def set_trainable(model, part):
     return [p for p in model.parameters() if p.requires_grad]
 
 
-def _learn_two_per_channel(weight, generator, decay):
-    # Frankle et al. 2021, section 5; weight decay is in the gradient: SGD's own would shrink what is frozen
-    order = torch.rand(len(weight), weight[0].numel(), generator=generator).argsort(1)
-    mask = (order < 2).view_as(weight).to(weight.device)
-    weight.register_hook(lambda gradient: mask * (gradient + decay * weight.detach()))
-
-
 def make_optimizer(model, trainable, *, lr, weight_decay=5e-4, seed=0):
     """SGD (Nesterov momentum 0.9) over a part of the model, or None where nothing learns."""
-    parameters = set_trainable(model, trainable)
-    if trainable == "conv_subset":
-        generator = torch.Generator().manual_seed(seed)
-        for weight in parameters:
-            _learn_two_per_channel(weight, generator, weight_decay)
-        weight_decay = 0
-    if not parameters:
+    weights, decay = set_trainable(model, trainable), 0 if trainable == "conv_subset" else weight_decay
+    if not weights:
         return None
-    return torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True, weight_decay=weight_decay)
+    optimizer = torch.optim.SGD(weights, lr, momentum=0.9, nesterov=True, weight_decay=decay)
+    if trainable == "conv_subset":  # Frankle et al. 2021, section 5
+        generator = torch.Generator().manual_seed(seed)
+        orders = [torch.rand(len(w), w[0].numel(), generator=generator).argsort(1) for w in weights]
+        masks = [(order < 2).view_as(w).to(w.device) for order, w in zip(orders, weights, strict=True)]
+
+        def mask_gradients(*_):  # decay included: SGD's own would shrink what is frozen
+            for weight, mask in zip(weights, masks, strict=True):
+                weight.grad = mask * (weight.grad + weight_decay * weight.detach())
+
+        optimizer.register_step_pre_hook(mask_gradients)
+    return optimizer
 
 
 # ---------------------------------------------------------------------------------------- BN folding
@@ -396,8 +395,9 @@ def train(
                     f"the loss is {losses[update].item()} at {where}: choose an lr below {lr:g}"
                 )
             accuracy, seconds = correct.item() / (updates * batch_size), time.perf_counter() - started
-            moved = dict(model=model.state_dict(), optimizer=optimizer.state_dict() if optimizer else {})
-            yield dict(epoch=epoch + 1, loss=losses.mean().item(), accuracy=accuracy, seconds=seconds) | moved
+            item = dict(epoch=epoch + 1, loss=losses.mean().item(), accuracy=accuracy, seconds=seconds)
+            item |= dict(model=model.state_dict(), optimizer=optimizer.state_dict() if optimizer else {})
+            yield copy.deepcopy(item)  # the next epoch changes these tensors in place
 
 
 # ---------------------------------------------------------------------------------------- evaluation

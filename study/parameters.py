@@ -62,7 +62,9 @@ class Parameters(BaseModel):
         "cpu", description="defaults: digits in minutes, the study's, or one GPU"
     )
     data: choices(bnat.DATASETS) | None = Field(None, description="dataset")
-    data_dir: str | Path | None = Field(None, description="folder of its files, else $BNAT_DATA, else ./data")
+    data_dir: str | Path | None = Field(
+        None, description="folder of its files, else `$BNAT_DATA`, else ./data"
+    )
     arch: choices(bnat.ARCHS) | None = Field(None, description="network")
     trainable: choices(bnat.TRAINABLE) | None = Field("bn", description="what learns; bn: every γ and β")
     epsilon: Radius | None = Field(

@@ -1,4 +1,4 @@
-"""What is committed: notebooks, figures, README and versions follow from the records and say what they say."""
+"""What is committed: notebooks, README and versions follow from the records and say what they say."""
 
 import json
 import re

@@ -66,6 +66,19 @@ def test_a_training_goes_on_from_any_of_its_items(digits):
     assert all(torch.equal(value, fresh.state_dict()[key]) for key, value in whole.state_dict().items())
 
 
+def test_an_item_stays_what_it_was_while_the_training_goes_on(digits):
+    first, second = list(bnat.train(start(), *digits["train"], **QUICK, epochs=2))
+    assert not torch.equal(first["model"]["fc.weight"], second["model"]["fc.weight"])
+
+
+def test_training_a_few_convolution_weights_leaves_no_trace_on_the_network(digits):
+    model = start()
+    last(model, *digits["train"], epochs=1, trainable="conv_subset")
+    before = model.conv1.weight.detach().clone()
+    last(model, *digits["train"], epochs=1, trainable="all", weight_decay=0)
+    assert (model.conv1.weight != before).all()
+
+
 def test_a_diverging_training_stops_and_says_where(digits):
     with pytest.raises(
         FloatingPointError, match=r"loss is (nan|inf) at epoch 1, step \d+ of 17, .* below 1e\+20"
