@@ -79,7 +79,7 @@ def announce(exp, minutes):
     if minutes > 5:
         source = "scikit-learn" if exp.run["data"] == "digits" else bnat.data_folder(exp.data_dir)
         say(
-            f"{exp.name}: not among the records, so it is trained: about {minutes:.0f} min on this "
+            f"{exp.name}: its weights are not here, so it is trained: about {minutes:.0f} min on this "
             f"{bnat.DEVICE.type.upper()}, then evaluated; if interrupted it goes on from its last epoch.\n"
             f"Data: {exp.run['data']} from {source}.\n"
             "Faster: a GPU, -p profile quick, fewer epochs (-p epochs 1) or images (-p eval_images 1000)."
