@@ -81,7 +81,6 @@ def _from_files(name, root, download):
     except RuntimeError:  # "not found or corrupted"
         if not download:
             raise
-    root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".{name}.lock"):  # of the processes that start together one downloads
         return [_torchvision(name, root, train, True) for train in (True, False)]
 
@@ -96,16 +95,17 @@ def load_data(name, data_dir=None, download=True):
     try:
         train, test = _digits() if name == "digits" else _from_files(name, root, download)
     except (OSError, RuntimeError) as error:
-        reason = str(error or type(error).__name__).split("\n")[0]
-        wanted = f"data_dir (or BNAT_DATA) must hold the files of {name}"
-        raise ValueError(f"{wanted}, got {str(root)!r}: {reason}") from None
+        why = str(error or type(error).__name__).split("\n")[0]
+        raise ValueError(f"data_dir (BNAT_DATA) must hold the files of {name}, got '{root}': {why}") from None
     held = DATASETS[name]["held_out"]
     splits = dict(train=[t[:-held] for t in train], held_out=[t[-held:] for t in train], test=test)
     return {key: tuple(t.to(DEVICE) for t in pair) for key, pair in splits.items()}
 
 
 def to_float(images):
-    """uint8 images as float32 in [0, 1]; float images unchanged."""
+    """uint8 images as float32 in [0, 1]; float images as they are, ValueError where they leave [0, 1]."""
+    if images.is_floating_point() and images.numel() and (images.min() < 0 or images.max() > 1):
+        raise ValueError(f"images must be uint8 or in [0, 1], got {images.min():g} to {images.max():g}")
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
@@ -192,11 +192,14 @@ TRAINABLE = {
 
 
 def set_trainable(model, part):
-    """Freeze all but a part of `model`, a key of TRAINABLE; return the parameters left to train."""
+    """Freeze all but a part of `model`, a key of TRAINABLE; what is left to train (ValueError: nothing)."""
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(isinstance(module, TRAINABLE[part][0]))
-    return [p for p in model.parameters() if p.requires_grad]
+    chosen = [p for p in model.parameters() if p.requires_grad]
+    if not chosen and TRAINABLE[part][0]:
+        raise ValueError(f"trainable={part!r}: {type(model).__name__} has no such parameters")
+    return chosen
 
 
 def make_optimizer(model, trainable, *, lr, weight_decay=5e-4, seed=0):
@@ -221,11 +224,10 @@ def make_optimizer(model, trainable, *, lr, weight_decay=5e-4, seed=0):
 # ---------------------------------------------------------------------------------------- BN folding
 def fast_dtype():
     """bfloat16 where the device computes in it (CUDA from Ampere, AVX512-BF16, AMX), else float32."""
+    has = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older torch: float32 then
+    native = has.get("avx512_bf16") or has.get("amx_bf16")
     if DEVICE.type == "cuda":
         native = torch.cuda.get_device_capability() >= (8, 0)
-    else:
-        has = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older torch: float32 then
-        native = has.get("avx512_bf16") or has.get("amx_bf16")
     return torch.bfloat16 if native else torch.float32
 
 
@@ -280,8 +282,11 @@ def eval_mode(model):
             module.training = mode
 
 
-def _start(x, eps):
-    return torch.clamp(x + torch.empty_like(x).uniform_(-eps, eps), x - eps, x + eps).clamp_(0, 1)
+def _start(x, eps, random=True):
+    if not 0 <= eps <= 1:
+        raise ValueError(f"eps must be in pixel units, 0 to 1 (8 / 255, say), got {eps}")
+    noise = torch.empty_like(x).uniform_(-eps, eps) if random else 0
+    return torch.clamp(x + noise, x - eps, x + eps).clamp_(0, 1)
 
 
 CROSS_ENTROPY = functools.partial(F.cross_entropy, reduction="sum")  # each image's gradient is its own
@@ -304,14 +309,13 @@ def pgd(model, x, y, *, eps, step_size, steps, random_start=True):
 
     x: float [N, C, H, W] in [0, 1]; y: int64 [N]; eps, step_size: pixel units; random_start: uniform in the
     ball. Returns adversarial images, at least float32, within eps of x and in [0, 1]; the model stays as it
-    was, gradients and modes included. ValueError for a negative eps, step_size or steps.
+    was, gradients and modes included. ValueError for an eps outside [0, 1], a negative step_size or steps.
     """
-    if min(eps, step_size, steps) < 0:
-        raise ValueError(f"pgd needs eps, step_size, steps of 0 or more, got {eps}, {step_size}, {steps}")
+    if min(step_size, steps) < 0:
+        raise ValueError(f"pgd needs step_size and steps of 0 or more, got {step_size}, {steps}")
     x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
     with eval_mode(model), torch.no_grad():
-        start = _start(x, eps) if random_start else x.clone()
-        return _ascend(model, start, x, y, eps, step_size, steps)
+        return _ascend(model, _start(x, eps, random_start), x, y, eps, step_size, steps)
 
 
 # ------------------------------------------------------------------------------------------ training
@@ -352,13 +356,12 @@ def train(
     """Train a part of `model` on images (uint8 [N, C, H, W]) with labels (int64 [N]): an item an epoch.
 
     eps, step_size, steps: of the training attack, see `train_step`; 0 trains on clean images. trainable: a
-    key of TRAINABLE; schedule: of SCHEDULES; pad, flip: of `augment`; progress: a title for a bar;
-    compiled: the attacked network by torch.compile (three epochs of CIFAR-10 repay it). Every epoch draws
-    from a seed of its own and yields all that is needed to go on: {epoch, loss, accuracy, seconds, model,
-    optimizer}. state: such an item, to go on from. FloatingPointError if a loss is not finite.
+    key of TRAINABLE; schedule: of SCHEDULES; pad, flip: of `augment`; progress: a bar's title; compiled: the
+    attacked network by torch.compile. Every epoch draws from a seed of its own and yields all that is needed
+    to go on: {epoch, loss, accuracy, seconds, model, optimizer}. state: such an item, to go on from.
+    FloatingPointError if a loss is not finite.
     """
     optimizer = make_optimizer(model, trainable, lr=lr, weight_decay=weight_decay, seed=seed)
-    statistics = TRAINABLE[trainable][1]
     if state:
         model.load_state_dict(state["model"])
         if optimizer:
@@ -367,7 +370,7 @@ def train(
     attacked = fold_bn(model, fast_dtype()) if eps else None
     if attacked and compiled:
         attacked.compile(dynamic=False, mode="reduce-overhead" if DEVICE.type == "cuda" else None)
-    attack = dict(eps=eps, step_size=step_size, steps=steps, attacked=attacked)
+    step = dict(eps=eps, step_size=step_size, steps=steps, statistics=TRAINABLE[trainable][1])
     total = dict(total=updates * epochs, initial=updates * done, disable=progress is None or done == epochs)
     with tqdm(**total, desc=progress, delay=3, mininterval=5) as bar:
         for epoch in range(done, epochs):
@@ -383,20 +386,16 @@ def train(
                 x = to_float(augment(images[batch], pad, flip))
                 if optimizer:
                     optimizer.param_groups[0]["lr"] = rates[update]
-                result = train_step(model, optimizer, x, labels[batch], **attack, statistics=statistics)
+                result = train_step(model, optimizer, x, labels[batch], attacked=attacked, **step)
                 losses[update], correct = result[0], correct + result[1]
                 bar.update()
             if not losses.isfinite().all():
                 update = int((~losses.isfinite()).nonzero()[0])
-                where = (
-                    f"epoch {epoch + 1}, step {update + 1} of {updates}, learning rate {rates[update]:.4g}"
-                )
-                raise FloatingPointError(
-                    f"the loss is {losses[update].item()} at {where}: choose an lr below {lr:g}"
-                )
-            accuracy, seconds = correct.item() / (updates * batch_size), time.perf_counter() - started
-            item = dict(epoch=epoch + 1, loss=losses.mean().item(), accuracy=accuracy, seconds=seconds)
-            item |= dict(model=model.state_dict(), optimizer=optimizer.state_dict() if optimizer else {})
+                where = f"epoch {epoch + 1}, step {update + 1} of {updates}, lr {rates[update]:.4g}"
+                raise FloatingPointError(f"the loss is {losses[update]} at {where}: choose a lower lr")
+            item = dict(epoch=epoch + 1, loss=losses.mean().item(), seconds=time.perf_counter() - started)
+            item |= dict(accuracy=correct.item() / (updates * batch_size), model=model.state_dict())
+            item["optimizer"] = optimizer.state_dict() if optimizer else {}
             yield copy.deepcopy(item)  # the next epoch changes these tensors in place
 
 
@@ -475,6 +474,7 @@ def autoattack(
     """
     from pyautoattack import AutoAttack
 
+    _start(x[:0].float(), eps)  # refuses an eps that is not in pixel units
     target, survivors, done = fold_bn(model), {}, dict(done or {})
     attack = AutoAttack(target, eps=eps, norm="Linf", version="standard", device=y.device, seed=seed)
     attack.verbose = False

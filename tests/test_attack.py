@@ -55,7 +55,7 @@ def test_pgd_stays_in_the_ball_and_in_the_image_range(eps, step, steps, start, d
 @pytest.mark.parametrize("bad", [dict(eps=-0.1), dict(steps=-1), dict(step_size=-1)])
 def test_pgd_refuses_nonsense(trained, digits, bad):
     x, y = digits["test"]
-    with pytest.raises(ValueError, match="pgd needs"):
+    with pytest.raises(ValueError, match="pgd needs|eps must be"):
         bnat.pgd(trained, bnat.to_float(x[:2]), y[:2], **dict(dict(eps=0.1, step_size=0.1, steps=1), **bad))
 
 
@@ -337,3 +337,19 @@ def test_a_folded_perceptron_follows_both_of_its_linear_layers(digits):
     bnat.fold_bn(other, into=folded)
     for name in ("hidden", "fc"):
         assert torch.equal(folded.get_submodule(name).weight, other.get_submodule(name).weight), name
+
+
+def test_an_eps_that_is_not_in_pixel_units_is_refused(digits, trained):
+    x, y = (t[:4] for t in digits["test"])
+    for attack in (bnat.evaluate, bnat.multi_targeted, bnat.autoattack):
+        with pytest.raises(ValueError, match="eps must be in pixel units, 0 to 1"):
+            attack(trained, x, y, eps=8)
+    with pytest.raises(ValueError, match="eps must be in pixel units"):
+        bnat.pgd(trained, bnat.to_float(x), y, eps=8, step_size=2, steps=1, random_start=False)
+
+
+def test_images_from_0_to_255_as_floats_are_refused(digits, trained):
+    x, y = (t[:4] for t in digits["test"])
+    for attack in (bnat.evaluate, bnat.multi_targeted, bnat.autoattack):
+        with pytest.raises(ValueError, match=r"images must be uint8 or in \[0, 1\], got 0 to 255"):
+            attack(trained, x.float(), y, eps=8 / 255)
