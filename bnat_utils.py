@@ -123,7 +123,7 @@ def augment(images, pad, flip):
 
 # ------------------------------------------------------------------------------------------ networks
 # ResNets: stage widths, residual blocks a stage; resnet8 is for the 8x8 digits. The last two have no features
-# to speak of: a linear classifier on the pixels, and a perceptron on the means of a 4 x 4 grid of blocks
+# to speak of: a linear classifier on the pixels, and a perceptron on the means of an 8 x 8 grid of blocks
 ARCHS = {
     "resnet8": ((4, 8, 16), 1), "resnet20": ((16, 32, 64), 3), "resnet56": ((16, 32, 64), 9),
     "resnet20x2": ((32, 64, 128), 3), "resnet20x4": ((64, 128, 256), 3),
@@ -168,8 +168,8 @@ def network(arch, data="cifar10", normalize=True):
     if arch == "linear":
         layers, features = [("flatten", nn.Flatten())], channels * info["size"] ** 2
     elif arch == "perceptron":
-        hidden = [("hidden", nn.Linear(channels * 16, 512)), ("relu", nn.ReLU(True))]
-        layers, features = [("pool", nn.AdaptiveAvgPool2d(4)), ("flatten", nn.Flatten()), *hidden], 512
+        hidden = [("hidden", nn.Linear(channels * 64, 512)), ("relu", nn.ReLU(True))]
+        layers, features = [("pool", nn.AdaptiveAvgPool2d(8)), ("flatten", nn.Flatten()), *hidden], 512
     else:
         layers, features = _resnet_layers(channels, *ARCHS[arch])
     mean, std = (info["mean"], info["std"]) if normalize else ((0.0,) * channels, (1.0,) * channels)
