@@ -30,7 +30,7 @@ render: report  ## renew the committed records, figures, notebooks and README ta
 	find records -type f ! -name '[!.]*.json' ! -name weights.safetensors -delete  # nothing half-written or set aside
 	$(RUN) notebooks/01_pretrain.ipynb $(OUT)/again.ipynb -p epsilon None
 	$(RUN) notebooks/03_bn_scratch.ipynb $(OUT)/again.ipynb -p epsilon 0
-	for name in 01_pretrain 02_bn_finetune 03_bn_scratch 04_robustness 05_trust 06_features; do \
+	for name in 01_pretrain 02_bn_finetune 03_bn_scratch 04_robustness 05_trust 06_features 07_norms; do \
 	  $(BIN)/papermill notebooks/$$name.ipynb notebooks/$$name.ipynb || exit 1; done
 	cp $(OUT)/figures/* figures/
 	$(BIN)/python site/refresh.py

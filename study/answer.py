@@ -8,29 +8,15 @@ import numpy as np
 import pandas as pd
 
 from study import claims, records, runs, tables
-from study.experiments import ROWS, experiment
+from study.experiments import LABELS, ROWS, experiment
 from study.parameters import PROFILES
-from study.statistics import mean_sd, t_interval
-from study.sweeps import CONTROLS
-
-# the controls of the first table of 06: neither the sweep of rates nor the doses of pre-training
-CONTROL_ROWS = [label for label in CONTROLS if "lr x" not in label and "features of" not in label]
+from study.statistics import mean_sd
 
 
 # --------------------------------------------------------------------------------------------- 04_robustness
 def rates(rows, key, kind, flags="robust"):
     """A row's accuracies in percent, one a seed, as "mean ± sd (seeds)"."""
     return mean_sd([100 * r[kind][flags].mean() for r in rows[key].values() if r[kind]])
-
-
-def arms_difference(rows, kind):
-    """Trained less random features in points over the seeds that have both: (mean, low, high, seeds)."""
-    differences = []
-    for seed in sorted(rows["finetuned"].keys() & rows["random"].keys()):
-        a, b = (rows[key][seed][kind] for key in ("finetuned", "random"))
-        if a and b and a["robust"].size == b["robust"].size:
-            differences.append(100 * (a["robust"].mean() - b["robust"].mean()))
-    return (*t_interval(differences), len(differences)) if differences else None
 
 
 def sentences(rows, exp):
@@ -40,10 +26,10 @@ def sentences(rows, exp):
     kind, name = ("margin", "R") if measured else ("pgd", "PGD-20")
     epochs = sorted({r["run"]["epochs"] for key in ("finetuned", "random") for r in rows[key].values()})
     budget = f"{'/'.join(map(str, epochs)) or 'no'} adversarial epochs"
-    difference = arms_difference(rows, kind)
+    difference = tables.seed_difference(rows["finetuned"], rows["random"], kind)
     gap = "not yet run"
     if difference:
-        gap = "**{0:+.1f} [{1:+.1f}, {2:+.1f}] points** over {3} seed(s)".format(*difference)
+        gap = f"**{tables.points(difference)}** points [95 % interval] (seeds)"
     where = f"{exp.run['arch']} on {exp.run['data']}, ε = {exp.run['epsilon']:g}/255, {budget}"
     at, standard, linear, perceptron, finetuned, random = (
         rates(rows, key, kind) for key in ("at", "standard", "linear", "perceptron", "finetuned", "random")
@@ -57,11 +43,16 @@ def sentences(rows, exp):
         f"trained features {clean[0]}, random features {clean[1]}.",
         "Claims: " + verdicts(claims.decide(rows)) + ".",
     ]
+    if difference and difference[-1] < 2:
+        said.append(
+            "One seed decides nothing of the contrast: whether BN-only AT of random features takes off "
+            "at all hangs on the seed and the rate (`06_features`)."
+        )
     if not measured:
         said.append(
-            "These are PGD-20's rates: R, on which the claims rest, was not measured, because the weights of "
-            "these runs were not kept. PGD on the cross-entropy bounds robust accuracy from above, and "
-            "overrates BN-only networks the most (`05_trust`): it decides no claim."
+            "These are PGD-20's rates: R, on which the claims rest, is not measured yet. PGD on the "
+            "cross-entropy bounds robust accuracy from above, and overrates BN-only networks the most "
+            "(`05_trust`): it decides no claim."
         )
     if exp.profile == "quick":
         said.append("Profile `quick` shows that the code works; it is **no evidence** about the paper.")
@@ -93,7 +84,7 @@ def transfers(rows, given):
     found = {}
     for seed in sorted({seed for seeds in rows.values() for seed in seeds}):
         own = {
-            ROWS[key][0]: experiment(ROWS[key][1], **given | ROWS[key][2] | dict(seed=seed))
+            LABELS[key]: experiment(ROWS[key][1], **given | ROWS[key][2] | dict(seed=seed))
             for key, seeds in rows.items()
             if seed in seeds
         }
@@ -161,30 +152,6 @@ def parts(found):
 
 
 # ----------------------------------------------------------------------------------------------- 06_features
-def any_rate(rows, every):
-    """{label: record} of BN-only AT over random features at any learning rate, otherwise as the main row."""
-    if not rows.get("random"):
-        return {}
-    free = dict(seed=0, lr=0.0)
-    main = next(iter(rows["random"].values()))["run"] | free
-    same = [r for r in every.values() if r["run"] | free == main]
-    same = sorted(same, key=lambda r: (r["run"]["lr"], r["run"]["seed"]))
-    return {f"lr {r['run']['lr']:g}, seed {r['run']['seed']}": r for r in same}
-
-
-def doses(profile, every):
-    """BN-only AT over features of networks trained for so many epochs: {epochs: record}, {epochs: parent}."""
-    labels = {0: "BN, random features", PROFILES[profile]["pretrain"][0]: "BN"}
-    labels |= {own["pretrain_epochs"]: k for k, (_, own) in CONTROLS.items() if "pretrain_epochs" in own}
-    found = tables.controls(profile, labels.values())
-    curve = {
-        epochs: found[label]
-        for epochs, label in sorted(labels.items())
-        if found[label] and found[label]["pgd"]
-    }
-    return curve, {epochs: every.get(record["run"]["parent"]) for epochs, record in curve.items()}
-
-
 def shipped(profile, exp):
     """The ResNet-18 of the package pyautoattack before, and every run that started from it."""
     if exp.run["data"] != "cifar10":
@@ -202,6 +169,6 @@ def shipped(profile, exp):
 
 
 def with_parents(first):
-    """{label: (record, parent or None)} of the first seed's rows; the parent is its standard network."""
+    """{label: (record, parent or None)} of the first seed's rows with BN; parent: its standard network."""
     standard = first.get("standard")
-    return {ROWS[k][0]: (r, standard if r["run"]["parent"] else None) for k, r in first.items()}
+    return {LABELS[k]: (r, standard if r["run"]["parent"] else None) for k, r in first.items() if r["bn"]}

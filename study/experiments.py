@@ -19,7 +19,7 @@ from study.parameters import NOTEBOOKS, PROFILES, checked
 
 GENERATION = 1  # raise it when a change to the code changes, beyond rounding, the weights of a run;
 EVALUATION = 2  # this one, when it changes what an evaluation says
-YARDSTICK_RATES = {"linear": 0.003, "perceptron": 0.2}  # learning rates of the networks without features
+YARDSTICK_RATES = {"linear": 0.0003, "perceptron": 0.2}  # of the networks without features, tuned on seed 1
 
 # the rows of the main table: label, step, parameters
 ROWS = {
@@ -29,8 +29,37 @@ ROWS = {
     "finetuned": ("BN-only AT, trained features", "finetune", dict()),
     "random": ("BN-only AT, random features", "scratch", dict()),
     "linear": ("AT, linear classifier on pixels", "pretrain", dict(arch="linear")),
-    "linear_clean": ("Clean, linear classifier on pixels", "pretrain", dict(arch="linear", epsilon=0)),
+    "linear_clean": (
+        "Clean, linear classifier on pixels",
+        "pretrain",
+        dict(arch="linear", epsilon=0, lr=0.01),
+    ),
     "perceptron": ("AT, perceptron on block means", "pretrain", dict(arch="perceptron")),
+}
+# the controls of C6b and of 06_features, alike
+CONTROLS = {
+    "finetuned_head": ("BN + head AT, trained features", "finetune", dict(trainable="bn+head")),
+    "random_head": ("BN + head AT, random features", "scratch", dict(trainable="bn+head")),
+    "finetuned_nodecay": ("BN-only AT, trained, no weight decay", "finetune", dict(weight_decay=0)),
+    "random_nodecay": ("BN-only AT, random, no weight decay", "scratch", dict(weight_decay=0)),
+    "bn_stats": ("BN statistics alone", "finetune", dict(trainable="bn_stats")),
+    "head": ("AT of the head alone", "finetune", dict(trainable="head")),
+    "head_stats": ("AT of the head, BN statistics follow", "finetune", dict(trainable="head+stats")),
+    "conv_subset": ("AT of as many convolution weights", "finetune", dict(trainable="conv_subset", lr=0.8)),
+}
+LABELS = {key: label for key, (label, _, _) in (ROWS | CONTROLS).items()}
+# what the first study did otherwise, three seeds from 0 on (of the controls one, 0); its weights are gone
+FIRST_STUDY = {
+    "standard": dict(epsilon=0, epochs=8),
+    "at": dict(epochs=3, lr=0.1),
+    "bn_clean": dict(epsilon=0, epochs=6, lr=0.2),
+    "finetuned": dict(epochs=3, lr=0.2, pretrain_epochs=8),
+    "random": dict(epochs=3, lr=3.2),
+    "finetuned_head": dict(epochs=1, lr=0.2, pretrain_epochs=8),
+    "random_nodecay": dict(epochs=1, lr=3.2),
+    "bn_stats": dict(epochs=1, lr=0.2, pretrain_epochs=8),
+    "head": dict(epochs=1, lr=0.2, pretrain_epochs=8),
+    "conv_subset": dict(epochs=1, lr=0.8, pretrain_epochs=8),
 }
 
 
@@ -118,7 +147,7 @@ def _parent(p):
             f"which nobody trains here; got {trained}"
         )
     shared = ("profile", "data", "data_dir", "arch", "seed", "eval_steps", "eval_restarts", "eval_images")
-    shared += ("margin_images", "eval_split", "aa_images", "aa_subset", "check_images", "pretrain_weights")
+    shared += ("margin_images", "eval_split", "aa_images", "check_images", "pretrain_weights")
     kept = {name: getattr(p, name) for name in shared}
     attack = PROFILES[p.profile]["epsilon"] if p.epsilon is None else p.epsilon
     eps = p.eval_epsilon or attack or PROFILES[p.profile]["epsilon"]
@@ -138,8 +167,8 @@ def _run(step, p, defaults, data, parent):
         raise ValueError(f"arch must be a network with BN where {trainable} is trained, got {arch!r}")
     return dict(
         generation=GENERATION, step=step, data=data, arch=arch, parent=parent and parent.name,
-        trainable=trainable, epsilon=epsilon, seed=p.seed, train_images=images, epochs=p.epochs or epochs,
-        lr=float(p.lr or YARDSTICK_RATES.get(arch, lr)),
+        trainable=trainable, epsilon=epsilon, seed=defaults["seed"] if p.seed is None else p.seed,
+        train_images=images, epochs=p.epochs or epochs, lr=float(p.lr or YARDSTICK_RATES.get(arch, lr)),
         batch_size=at_most("batch_size", p.batch_size or defaults["batch_size"], images),
         weight_decay=float(p.weight_decay), schedule=p.schedule,
         # without an attack its settings decide nothing
@@ -173,18 +202,20 @@ def _evaluations(p, defaults, data, run):
         plan = {f"{name}_tuning": settings | dict(split="tuning") for name, settings in plan.items()}
         return _with_generation(plan)
     n_aa, n_check, n_curve = wanted["aa_images"], wanted["check_images"], min(n, defaults["curve_images"])
-    n_features = n_curve if n_check else 0
+    n_features = n_curve if n_check and run["arch"] not in YARDSTICK_RATES else 0  # of BN's channels
     radii = [eps * factor for factor in (0, 0.125, 0.25, 0.5, 0.75, 1, 1.5, 2, 4)]
     curve = dict(kind="curve", epsilons=radii, steps=steps, images=n_curve)
-    subset = p.aa_subset or defaults["aa_subset"]
-    autoattack = dict(kind="autoattack", epsilon=eps, images=n_aa)
-    if subset == "random":  # the same images for every network, the smaller sets parts of the larger
-        drawn = np.random.default_rng(2022).permutation(info["test"])[:n_aa]
-        autoattack["index"] = sorted(drawn.tolist())
+    # the same images for every network, the smaller sets parts of the larger
+    drawn = np.random.default_rng(2022).permutation(info["test"])[:n_aa]
+    autoattack = dict(kind="autoattack", epsilon=eps, images=n_aa, index=sorted(drawn.tolist()))
     plan[f"curve_eps{eps:g}_steps{steps}_n{n_curve}"] = curve
-    plan[f"autoattack_eps{eps:g}_{'random' if subset == 'random' else 'n'}{n_aa}"] = autoattack
+    plan[f"autoattack_eps{eps:g}_random{n_aa}"] = autoattack
     plan[f"checks_eps{eps:g}_n{n_check}"] = dict(kind="checks", epsilon=eps, images=n_check)
     plan[f"features_eps{eps:g}_n{n_features}"] = dict(kind="features", epsilon=eps, images=n_features)
+    n_norms = n if n_check else 0
+    plan[f"norms_eps{eps:g}_n{n_norms}"] = dict(kind="norms", epsilon=eps, images=n_norms)
+    n_statistics = n_check if n_features else 0
+    plan[f"statistics_eps{eps:g}_n{n_statistics}"] = dict(kind="statistics", epsilon=eps, images=n_statistics)
     return _with_generation(plan)
 
 

@@ -113,10 +113,10 @@ def switched_off(record):
     return f"{100 * np.mean(abs(flat(record, 'gamma')) < 0.01):.0f} %"
 
 
-def switched_off_sentence(random, same_budget, bare):
-    """How much of what BN-only AT over random features switches off is weight decay: three records, or None.
+def switched_off_sentence(random, bare):
+    """How much of what BN-only AT over random features switches off is weight decay: two records, or None.
 
-    random: the study's own row; bare: a run without weight decay; same_budget: one with, of as many epochs.
+    random: the study's own row; bare: the same run without weight decay.
     """
     if not random:
         return "Not yet run."
@@ -126,16 +126,15 @@ def switched_off_sentence(random, same_budget, bare):
     shrunk = np.exp(-run["weight_decay"] * updates * run["lr"] / 2 / (1 - 0.9))
     text = (
         f"BN-only AT over random features at lr {run['lr']:g} leaves {switched_off(random)} of the channels "
-        "with |γ| < 0.01, against the third that Frankle et al. report for clean training. Much of that can "
+        "with |γ| < 0.01, against the third that Frankle et al. report for clean training. Part of that can "
         f"be weight decay: in these {updates:,} updates it alone takes a γ that no gradient holds from 1 to "
         f"{shrunk:.1g}."
     )
-    if not (bare and bare["pgd"] and same_budget):
+    if not (bare and bare["pgd"]):
         return f"{text} A run without it is not there yet."
     return (
-        f"{text} Without it, after {bare['run']['epochs']} epoch(s), {switched_off(bare)} are switched off, "
-        f"at {100 * bare['pgd']['robust'].mean():.1f} % under PGD; with it, after as many, "
-        f"{switched_off(same_budget)}."
+        f"{text} Without it {switched_off(bare)} are switched off, at "
+        f"{100 * bare['pgd']['robust'].mean():.1f} % under PGD."
     )
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import bnat_utils as bnat
 from study import parameters, records
 from study.checks import CHECK_RESTARTS, CHECK_STEPS
-from study.experiments import ROWS
+from study.experiments import LABELS
 from study.statistics import paired, proportion
 
 plt.style.use(parameters.ROOT / "notebooks" / "bnat.mplstyle")
@@ -21,7 +21,7 @@ COLOURS = {
     "standard": "#0072B2", "at": "#009E73", "bn_clean": "#E69F00", "finetuned": "#D55E00",
     "random": "#CC79A7", "linear": "#000000", "linear_clean": "#7f7f7f", "perceptron": "#56B4E9",
 }  # fmt: skip
-BY_LABEL = {ROWS[key][0]: colour for key, colour in COLOURS.items()}
+BY_LABEL = {LABELS[key]: colour for key, colour in COLOURS.items()}
 
 
 def save(figure, exp, name):
@@ -33,8 +33,8 @@ def save(figure, exp, name):
 
 
 def colour_of(label):
-    """A row's colour by its label, "(seed ...)" apart; None for another label."""
-    return BY_LABEL.get(label.split(" (seed")[0])
+    """A row's colour by its label, what stands in brackets apart; None for another label."""
+    return BY_LABEL.get(label.split(" (")[0])
 
 
 def chance_line(axis, chance, **style):
@@ -88,47 +88,50 @@ def before_after(parent, record):
     return figure, "; ".join(said)
 
 
-def headline(rows):
-    """Clean and robust accuracy, and the paired difference of the two arms, a mark a seed."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.1), width_ratios=(2.2, 1))
-    shown = {key: seeds for key, seeds in rows.items() if seeds}
-    marks = {"clean": ("pgd", "clean", "o"), "PGD-20": ("pgd", "robust", "s")}
-    marks |= {"R": ("margin", "robust", "^"), "AutoAttack": ("autoattack", "robust", "D")}
-    for place, (key, seeds) in enumerate(shown.items()):
-        for number, (kind, flags, marker) in enumerate(marks.values()):
-            outcomes = [r[kind][flags] for r in seeds.values() if r[kind]]
-            if outcomes:
-                x = points(outcomes)
-                y = place + 0.2 * (number - 1.5) + 0.05 * (np.arange(len(x)) - (len(x) - 1) / 2)
-                face = "white" if flags == "clean" else COLOURS[key]
-                style = dict(fmt=marker, color=COLOURS[key], markerfacecolor=face, linewidth=1)
-                left.errorbar(x[:, 0], y, xerr=np.abs(x[:, 1:].T - x[:, 0]), **style)
-    for name, (_, flags, marker) in marks.items():
-        face = "white" if flags == "clean" else "grey"
-        left.plot([], [], marker, color="grey", markerfacecolor=face, label=name)
-    left.set_yticks(range(len(shown)), [ROWS[key][0].replace(", ", ",\n") for key in shown])
-    left.invert_yaxis()
-    left.set(xlabel="accuracy (%), 95 % Wilson intervals", xlim=(-2, 100))
-    left.legend(loc="lower right")
-    arms(right, rows, {name: kind for name, (kind, flags, _) in marks.items() if flags == "robust"})
+def headline(spent):
+    """R and PGD-20 of {label: {epochs: {seed: record}}} over the adversarial epochs; the arms' contrast."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.4), width_ratios=(1.5, 1))
+    lengths = sorted({epochs for runs in spent.values() for epochs in runs}) or [1]
+    for kind, line, fill in (("margin", "-", "full"), ("pgd", ":", "none")):
+        for label, runs in spent.items():
+            style = dict(color=colour_of(label), linestyle=line, fill=fill)
+            seeds_and_mean(left, runs, (kind, "robust"), label, **style)
+        arms(right, spent, kind, fill)
+    for axis in (left, right):
+        axis.set(xscale="log", xlabel="adversarial epochs", xlim=(lengths[0] / 1.4, lengths[-1] * 1.4))
+        axis.set_xticks(lengths, lengths)
+        axis.minorticks_off()
+    left.set(ylabel="robust accuracy (%)", title="R (filled), PGD-20 (hollow, dotted)")
+    right.axhline(0, color="grey", linestyle=":", linewidth=1)
+    right.set(ylabel="points", title="trained − random features")
+    handles = [plt.Line2D([], [], color=colour_of(label), marker="o", markersize=4) for label in spent]
+    figure.legend(handles, list(spent), loc="outside lower center", ncols=2)
     return figure
 
 
-def arms(axis, rows, kinds):
-    """Trained less random features, paired over the same images, a mark a seed and attack."""
-    both = sorted(rows["finetuned"].keys() & rows["random"].keys())
-    for place, kind in enumerate(kinds.values()):
+def seeds_and_mean(axis, runs, measure, label, fill="full", **style):
+    """Percent of {x: {seed: record}} under a measure (kind, flags): a mark a seed, a line joins the means."""
+    kind, flags = measure
+    rates = {x: [100 * r[kind][flags].mean() for r in seeds.values() if r[kind]] for x, seeds in runs.items()}
+    rates = {x: some for x, some in rates.items() if some}
+    line = axis.plot(list(rates), [np.mean(some) for some in rates.values()], label=label, **style)
+    for x, some in rates.items():
+        axis.plot([x] * len(some), some, "o", markersize=4, color=line[0].get_color(), fillstyle=fill)
+
+
+def arms(axis, spent, kind, fill):
+    """Trained less random features on the same images: a mark a seed, with its 95 % interval over images."""
+    trained, random = (spent.get(LABELS[key], {}) for key in ("finetuned", "random"))
+    for epochs in sorted(trained.keys() & random.keys()):
+        both = sorted(trained[epochs].keys() & random[epochs].keys())
         for number, seed in enumerate(both):
-            a, b = (rows[key][seed][kind] for key in ("finetuned", "random"))
+            a, b = trained[epochs][seed][kind], random[epochs][seed][kind]
             if a and b:
                 moved, low, high, _ = paired(a["robust"], b["robust"])
-                y = place + 0.15 * (number - (len(both) - 1) / 2)
-                xerr = [[100 * (moved - low)], [100 * (high - moved)]]
-                axis.errorbar(100 * moved, y, xerr=xerr, fmt="o", color="#0072B2", linewidth=1)
-    axis.axvline(0, color="grey", linestyle=":", linewidth=1)
-    axis.set_yticks(range(len(kinds)), list(kinds))
-    axis.set_ylim(len(kinds) - 0.5, -0.5)
-    axis.set(xlabel="points, 95 % paired intervals", title="trained − random features")
+                x = epochs * 1.05 ** (number - (len(both) - 1) / 2)
+                yerr = [[100 * (moved - low)], [100 * (high - moved)]]
+                style = dict(fmt="o", color="#0072B2", fillstyle=fill, markersize=4, linewidth=1)
+                axis.errorbar(x, 100 * moved, yerr=yerr, **style)
 
 
 # ---------------------------------------------------------------------------------------------- 05_trust
@@ -192,30 +195,36 @@ def landscape(found):
 
 
 # ------------------------------------------------------------------------------------------- 06_features
-def dose(found, epsilon, chance):
-    """Accuracy after BN-only AT against the epochs of pre-training, {epochs: record}."""
-    figure, axis = plt.subplots(figsize=(3.4, 2.4))
-    for key, name, colour in (
-        ("clean", "clean", "#0072B2"),
-        ("robust", f"PGD, ε = {epsilon:g}/255", "#D55E00"),
-    ):
-        shown = points(r["pgd"][key] for r in found.values())
-        error = np.abs(shown[:, 1:].T - shown[:, 0])
-        axis.errorbar(list(found), shown[:, 0], error, marker="o", color=colour, label=name)
-    axis.set_xticks(list(found))
-    chance_line(axis, chance)
-    sizes = ", ".join(sorted({f"{r['pgd']['robust'].size:,}" for r in found.values()})) or "no"
-    axis.set(title=f"{sizes} test images", ylim=(0, None))
-    axis.set(xlabel="epochs of clean pre-training", ylabel="accuracy after BN-only AT (%)")
-    axis.legend()
+def along(found, xlabel, measures, log=True):
+    """Accuracies against a parameter, of {label: {value: {seed: record}}}: a mark a seed, lines join means.
+
+    measures: {title: (kind, flags)}, a panel each; a label that ends in a bracket is drawn dashed and hollow.
+    """
+    figure, axes = plt.subplots(1, len(measures), figsize=(7.2, 2.8), sharex=True)
+    values = sorted({value for runs in found.values() for value in runs}) or [1]
+    for axis, (title, (kind, flags)) in zip(axes, measures.items(), strict=True):
+        for label, runs in found.items():
+            own = label.endswith(")")
+            style = dict(linestyle="--", fill="none") if own else {}
+            seeds_and_mean(axis, runs, (kind, flags), label, color=colour_of(label), **style)
+        measured = any(line.get_xdata().size for line in axis.lines)
+        axis.set(xlabel=xlabel, title=title if measured else f"{title}: not yet run")
+        axis.margins(y=0.1)
+        axis.set_ylim(0, None if measured else 1)
+    axes[0].set_xscale("log" if log else "linear")
+    for axis in axes:
+        axis.set_xticks(values, [f"{value:g}" for value in values], rotation=90 if len(values) > 6 else 0)
+        axis.minorticks_off()
+    axes[0].set_xlim(min(values) / 1.5 if log else None, max(values) * 1.5 if log else None)
+    axes[0].set_ylabel("accuracy (%)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
 def bn_layers(found):
     """γ, β, channels switched off and γ's changes of sign by layer, of {label: (record, parent or None)}."""
-    figure, axes = plt.subplots(
-        4, max(len(found), 1), figsize=(7.2, 5.2), sharex=True, sharey="row", squeeze=False
-    )
+    shape = dict(figsize=(7.2, 5.2), sharex=True, sharey="row", squeeze=False)
+    figure, axes = plt.subplots(4, max(len(found), 1), **shape)
     for column, (label, (record, parent)) in zip(axes.T, found.items(), strict=False):
         layers, colour = list(record["bn"].values()), colour_of(label)
         for axis, key in zip(column, ("gamma", "beta"), strict=False):
@@ -273,4 +282,18 @@ def pictures(found):
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------- 07_norms
+def disagreement(found):
+    """TID on adversarial batches by BN layer, of {label: record}."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.6))
+    for axis, name in zip(axes, ("mean", "deviation"), strict=True):
+        for label, record in found.items():
+            if f"tid_{name}_adversarial" in (record["norms"] or {}):
+                axis.plot(record["norms"][f"tid_{name}_adversarial"], color=colour_of(label), label=label)
+        axis.axhline(0.05, color="grey", linestyle=":", linewidth=1)
+        axis.set(xlabel="BN layer", ylabel=f"TID, {name}", ylim=(0, None))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from study import parameters
 from study.experiments import EVALUATION, GENERATION, ROWS, experiment
 
-KINDS = ("pgd", "margin", "autoattack", "curve", "checks", "features")
+KINDS = ("pgd", "margin", "autoattack", "curve", "checks", "features", "norms", "statistics")
 
 
 def folders(exp):
@@ -208,13 +208,13 @@ def at_epsilon(record, epsilon):
     return record | hidden
 
 
-def study_rows(profile="cpu", rows=ROWS, **given):
-    """{row: {seed: record}} of rows {row: (label, step, parameters)} at the profile's own settings and ε.
+def study_rows(profile="cpu", rows=ROWS, known=None, **given):
+    """{row: {seed: record}} of rows {row: (label, step, parameters)} at a profile's settings or others given.
 
-    given: data, data_dir, arch of those rows that do not have their own. A row that was not run has no seeds.
+    given: parameters of those rows that do not have their own. known: a dict that keeps what was read, for
+    further calls. An evaluation at another ε than the row's is hidden; a row that was not run has no seeds.
     """
-    epsilon = float(parameters.PROFILES[profile]["epsilon"])
-    known, found = {}, {}
+    known, found = {} if known is None else known, {}
     for key, (_, step, own) in rows.items():
         exp = experiment(step, profile=profile, **given | own)
         arch = exp.run["arch"]
@@ -224,5 +224,5 @@ def study_rows(profile="cpu", rows=ROWS, **given):
         for seed in sorted({record["run"]["seed"] for record in known[arch].values()}):
             name = experiment(step, profile=profile, **given | own | dict(seed=seed)).name
             if name in known[arch]:
-                found[key][seed] = at_epsilon(known[arch][name], epsilon)
+                found[key][seed] = at_epsilon(known[arch][name], exp.held_out_epsilon)
     return found

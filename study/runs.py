@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import torch
 
 import bnat_utils as bnat
-from study import checks, features, parameters, records
+from study import checks, features, norms, parameters, records
 from study.experiments import EVALUATION
 from study.records import folders, load_record, lock, read, read_record
 from study.weights import blank, checkpoint, digest, load_foreign, save_weights, trained
@@ -173,6 +173,10 @@ def measure(model, data, settings, seed, earlier, done=None, save_done=lambda _:
         return checks.check_attacks(model, x, y, eps=eps, done=done, save=save_done)
     if kind == "features":
         return features.bn_features(model, x, y, eps=eps)
+    if kind == "norms":
+        return norms.readouts(model, x, y, eps=eps)
+    if kind == "statistics":
+        return norms.by_source(model, data["train"], x, y, eps=eps)
     if kind == "curve":
         radii = [epsilon / 255 for epsilon in settings["epsilons"]]
         rates = [bnat.evaluate(model, x, y, eps=e, steps=settings["steps"])["robust"] for e in radii]

@@ -71,11 +71,11 @@ def over_seeds(values):
 
 
 def mean_sd(values):
-    """Values of seeds as text: "46.4 ± 2.1 (3)", mean ± sd (seeds); "one seed" or "not yet run" below two."""
+    """Values of seeds as text: "46.4 ± 2.1 (3)", mean ± sd (seeds); "46.4 (1)" of one, else "not yet run"."""
     mean, sd, n = over_seeds(values)
     if n == 0:
         return "not yet run"
-    return f"{mean:.1f} ± {sd:.1f} ({n})" if n > 1 else "one seed"
+    return f"{mean:.1f} ± {sd:.1f} ({n})" if n > 1 else f"{mean:.1f} (1)"
 
 
 def t_interval(values, level=0.95, seeds=None):

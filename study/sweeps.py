@@ -1,7 +1,7 @@
 """Sweeps: a YAML table becomes papermill calls, each a job, a job's parent before it.
 
-Decided here: what a row means, which jobs a table needs, what is refused before anything runs, the controls
-of 06_features. Not here: what runs when and where (Snakefile), the ranges of the parameters (parameters.py).
+Decided here: what a row means, which jobs a table needs, what is refused before anything runs. Not here: what
+runs when and where (Snakefile), the ranges of the parameters (parameters.py), the controls (experiments.py).
 """
 
 import hashlib
@@ -13,57 +13,25 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from study.experiments import experiment
+from study.experiments import CONTROLS, experiment
 from study.parameters import NOTEBOOKS, PROFILES, STARTS, names
 from study.records import load_record
 from study.statistics import percent, proportion
 
 STEPS = {notebook: step for step, notebook in NOTEBOOKS.items()}
-READING = ("04_robustness", "05_trust", "06_features")  # read records, train nothing
+READING = ("04_robustness", "05_trust", "06_features", "07_norms")  # read records, train nothing
 TAKEN = ("run", "analysis", "controls")  # names that are no table's of a file: rules, and the table below
 LONGEST_NAME = 200  # a file name has at most 255 bytes, and a log's has a suffix
 
 # parameters that a child shares with its parent: the same network and data, judged on the same images
 SHARED = (
     "data", "data_dir", "arch", "seed", "eval_epsilon", "eval_steps", "eval_restarts", "eval_images",
-    "margin_images", "eval_split", "aa_images", "aa_subset", "check_images",
+    "margin_images", "eval_split", "aa_images", "check_images",
 )  # fmt: skip
 OF_THE_PARENT = {
     "pretrain_epochs": "epochs",
     "pretrain_images": "train_images",
 }  # child's name: parent's name
-
-# label: step and parameters, of which these are factors: epochs, of the profile's control_epochs; lr, of the
-# profile's for that step; pretrain_epsilon, of the profile's ε. "lr x" in a label: no test image is looked at
-CONTROLS = {
-    "BN": ("finetune", {}),
-    "BN statistics": ("finetune", dict(trainable="bn_stats")),
-    "head": ("finetune", dict(trainable="head")),
-    "BN + head": ("finetune", dict(trainable="bn+head")),
-    "as many random convolution weights": ("finetune", dict(trainable="conv_subset", lr=4)),
-    "BN, random features": ("scratch", {}),
-    "BN, random features, 3 x epochs": ("scratch", dict(epochs=3)),
-    "BN, random features, no weight decay": ("scratch", dict(weight_decay=0)),
-    "BN, clean, robust features": ("finetune", dict(pretrain_epsilon=1, epsilon=0)),
-    "BN, lr x 0.25": ("finetune", dict(lr=0.25)),
-    "BN, lr x 4": ("finetune", dict(lr=4)),
-    "BN, lr x 16": ("finetune", dict(lr=16)),
-    "BN, random features, lr x 0.0625": ("scratch", dict(lr=0.0625)),
-    "BN, random features, lr x 0.25": ("scratch", dict(lr=0.25)),
-    "BN, random features, lr x 4": ("scratch", dict(lr=4)),
-    "head, lr x 0.0625": ("finetune", dict(trainable="head", lr=0.0625)),
-    "head, lr x 0.25": ("finetune", dict(trainable="head", lr=0.25)),
-    "head, lr x 4": ("finetune", dict(trainable="head", lr=4)),
-    "as many random convolution weights, lr x 0.0625": ("finetune", dict(trainable="conv_subset", lr=0.0625)),
-    "as many random convolution weights, lr x 0.25": ("finetune", dict(trainable="conv_subset", lr=0.25)),
-    "as many random convolution weights, lr x 1": ("finetune", dict(trainable="conv_subset", lr=1)),
-    "as many random convolution weights, lr x 16": ("finetune", dict(trainable="conv_subset", lr=16)),
-    "as many random convolution weights, lr x 64": ("finetune", dict(trainable="conv_subset", lr=64)),
-    "BN, features of 1 epoch": ("finetune", dict(pretrain_epochs=1)),
-    "BN, features of 2 epochs": ("finetune", dict(pretrain_epochs=2)),
-    "BN, features of 5 epochs": ("finetune", dict(pretrain_epochs=5)),
-    "BN, features of 10 epochs": ("finetune", dict(pretrain_epochs=10)),
-}
 
 
 @dataclass(frozen=True)
@@ -74,22 +42,6 @@ class Job:
     notebook: str  # a key of STEPS
     parameters: dict  # what its row says; the rest keeps its default
     before: tuple  # names of the jobs that must have run: its parent's, or none
-
-
-def control(label, profile, seed=0):
-    """The step and the notebook parameters of a control, a key of CONTROLS, at a key of PROFILES."""
-    (step, changes), defaults = CONTROLS[label], PROFILES[profile]
-    settings = dict(check_images=0) | changes
-    settings["epochs"] = defaults["control_epochs"] * changes.get("epochs", 1)
-    if seed:
-        settings["seed"] = seed
-    if "lr" in changes:
-        settings["lr"] = defaults[f"{step}_at"][1] * changes["lr"]
-    if "pretrain_epsilon" in changes:
-        settings["pretrain_epsilon"] = defaults["epsilon"] * changes["pretrain_epsilon"]
-    if "lr x" in label:  # chosen on held-out images: the test images are not looked at
-        settings |= dict(eval_images=0, aa_images=0)
-    return step, settings
 
 
 def load(file, profile):
@@ -104,8 +56,8 @@ def load(file, profile):
     made = {}
     sweeps = {name: _jobs_of_table(table, made, file, profile) for name, table in tables.items()}
     sweeps = {name: jobs for name, jobs in sweeps.items() if jobs or name == "report"}
-    rows = [_row_of_control(label, profile) for label in CONTROLS]
-    return sweeps | {"controls": _jobs_of_table(rows, made, "study/sweeps.py", profile)}, made
+    rows = [own | dict(notebook=NOTEBOOKS[step]) for _, step, own in CONTROLS.values()]
+    return sweeps | {"controls": _jobs_of_table(rows, made, "study/experiments.py", profile)}, made
 
 
 def run_of(job, profile):
@@ -176,11 +128,6 @@ def _a_profile(name):
     if name not in tuple(PROFILES):
         raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {name!r}")
     return name
-
-
-def _row_of_control(label, profile):
-    step, settings = control(label, profile)
-    return settings | dict(notebook=NOTEBOOKS[step])
 
 
 def _jobs_of_table(table, made, file, profile):

@@ -11,9 +11,8 @@ from scipy.stats import entropy
 
 from study import records
 from study.checks import trust
-from study.experiments import ROWS, experiment
-from study.statistics import mean_sd, paired, percent, proportion
-from study.sweeps import CONTROLS, control
+from study.experiments import LABELS
+from study.statistics import mean_sd, paired, percent, proportion, t_interval
 
 pd.options.display.max_colwidth = None
 TINTS = {
@@ -104,26 +103,65 @@ def main(rows):
     table = {}
     for key, seeds in rows.items():
         epochs = {record["run"]["epochs"] for record in seeds.values()}
-        table[ROWS[key][0]] = {"epochs": "/".join(map(str, sorted(epochs))) or "–"} | {
+        table[LABELS[key]] = {"epochs": "/".join(map(str, sorted(epochs))) or "–"} | {
             head(rows, kind, title): mean_sd([100 * r[kind][flags].mean() for r in seeds.values() if r[kind]])
             for title, (kind, flags) in columns.items()
         }
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("mean ± sd (seeds)")
 
 
+def seed_difference(a, b, kind="margin"):
+    """Robust accuracy of {seed: record} less that of another: (mean, low, high, seeds) in points, or None.
+
+    Paired by seed, on the same images; the 95 % t-interval over seeds is infinite for one.
+    """
+    differences = []
+    for seed in sorted(a.keys() & b.keys()):
+        one, other = a[seed][kind], b[seed][kind]
+        if one and other and one["robust"].size == other["robust"].size:
+            differences.append(100 * (one["robust"].mean() - other["robust"].mean()))
+    return (*t_interval(differences), len(differences)) if differences else None
+
+
+def points(difference):
+    """A `seed_difference` as text: "+2.4 [+1.5, +3.3] (5)"; of one seed without an interval."""
+    if difference is None:
+        return "not yet run"
+    mean, low, high, seeds = difference
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}] ({seeds})" if seeds > 1 else f"{mean:+.1f} (1)"
+
+
+def controls(rows, found):
+    """Both arms, L and the controls, {row key: {seed: record}}: the main table, and their differences."""
+    shown = {key: rows[key] for key in ("finetuned", "random", "linear")} | found
+    table = main(shown)
+    for base, title in (("linear", "R − R(L)"), ("finetuned", "R − R(BN-only AT, trained)")):
+        differences = [points(seed_difference(s, rows[base])) if k != base else "" for k, s in shown.items()]
+        table[f"{title}, points [95 %] (seeds)"] = differences
+    return table
+
+
 def by_seed(rows):
     """{label: record} of every row and seed."""
-    return {f"{ROWS[k][0]} (seed {seed})": r for k, seeds in rows.items() for seed, r in seeds.items()}
+    return {f"{LABELS[k]} (seed {seed})": r for k, seeds in rows.items() for seed, r in seeds.items()}
 
 
-def difference(a, b, kind):
-    """Two records on the same images: {difference in points with its interval, McNemar p, n}."""
-    if not (a and b and a[kind] and b[kind]):
+def compared(a, b):
+    """Two outcomes on the same images, bool [n]: {difference in points with its interval, McNemar p, n}."""
+    if a is None or b is None:
         return {"difference (points)": "not yet run", "McNemar p": "–", "n": 0}
-    n = min(r[kind]["robust"].size for r in (a, b))
-    moved, low, high, p = paired(a[kind]["robust"][:n], b[kind]["robust"][:n])
+    moved, low, high, p = paired(a, b)
     text = f"{100 * moved:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-    return {"difference (points)": text, "McNemar p": f"{p:.2g}" if p else "< 1e-300", "n": n}
+    return {"difference (points)": text, "McNemar p": f"{p:.2g}" if p else "< 1e-300", "n": a.size}
+
+
+def on_shared_images(a, b):
+    """The robust flags of two evaluations (or None) on the test images that both saw, or None twice."""
+    if not (a and b):
+        return None, None
+    seen = [e["settings"].get("index", np.arange(e["robust"].size)) for e in (a, b)]
+    _, first, second = np.intersect1d(*seen, return_indices=True)
+    return a["robust"][first], b["robust"][second]
 
 
 PAIRS = (("finetuned", "standard"), ("finetuned", "random"), ("at", "finetuned"), ("random", "bn_clean"))
@@ -135,17 +173,19 @@ def pairs(rows):
     table = {}
     for a, b in PAIRS:
         for seed in sorted(rows[a].keys() & rows[b].keys()):
-            both = rows[a][seed], rows[b][seed]
-            table[f"{ROWS[a][0]} − {ROWS[b][0]}, seed {seed}"] = {
-                f"{name}: {key}": value
-                for name, kind in kinds.items()
-                for key, value in difference(*both, kind).items()
-            }
+            found = {}
+            for name, kind in kinds.items():
+                both = on_shared_images(rows[a][seed][kind], rows[b][seed][kind])
+                found |= {f"{name}: {key}": value for key, value in compared(*both).items()}
+            table[f"{LABELS[a]} − {LABELS[b]}, seed {seed}"] = found
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("pair")
 
 
 def autoattack(found):
-    """What AutoAttack's parts leave, in their order, beside clean accuracy, PGD and R on the same images."""
+    """What AutoAttack's parts leave, in their order, beside clean accuracy, PGD and R on the same images.
+
+    Last, R less targeted APGD and less AutoAttack, in points, with the paired 95 % interval over the images.
+    """
     names = {"apgd-ce": "APGD-CE", "apgd-t": "APGD-T", "fab-t": "FAB-T", "square": "Square"}
     table = {}
     for label, record in found.items():
@@ -155,6 +195,9 @@ def autoattack(found):
             rates |= {name: record["autoattack"][key] for key, name in names.items()}
             rates = {name: flags for name, flags in rates.items() if flags is not None}
             table[label] = {"n": rates["clean"].size} | {k: f"{100 * v.mean():.1f}" for k, v in rates.items()}
+            for title, key in (("R − APGD-T", "apgd-t"), ("R − AutoAttack", "robust")):
+                found_by_both = compared(rates.get("R"), record["autoattack"][key])
+                table[label][title] = found_by_both["difference (points)"]
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("accuracy (%) after")
 
 
@@ -193,61 +236,3 @@ def costs(found):
             table[name]["images/s, training"] = f"{m['images_per_second']:,.0f}"
             table[name]["minutes"] = f"{sum(m['seconds']) / 60:.1f}"
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("run")
-
-
-# ---------------------------------------------------------------------------------- controls of 06_features
-def controls(profile, labels, seed=0, **given):
-    """{label: record or None} of controls at a profile. given: data, arch."""
-    found = {}
-    for label in labels:
-        step, own = control(label, profile, seed=seed)
-        exp = experiment(step, profile=profile, **given | own)
-        record = records.read_record(*records.folders(exp), wanted=exp.evaluations)
-        found[label] = record and records.at_epsilon(
-            record, experiment("pretrain", profile=profile).run["epsilon"]
-        )
-    return found
-
-
-def against_base(found):
-    """`results` of controls, each with its difference to the first on the same images under PGD."""
-    base = next(iter(found.values()))
-    table = results(found).drop(columns=["PGD", "seed"])
-    compared = {k: difference(r, base, "pgd") for k, r in found.items() if r is not base and r and base}
-    table["PGD, difference to BN"] = pd.Series(
-        {k: c["difference (points)"] for k, c in compared.items()}, dtype=object
-    )
-    table["McNemar p"] = pd.Series({k: c["McNemar p"] for k, c in compared.items()}, dtype=object)
-    return table.fillna("–").rename_axis("trained part")
-
-
-def learning_rates(profile, held_out, **given):
-    """The sweep of learning rates after the control epochs, judged on the held-out images, a row a rate."""
-    table = {}
-    for name in ("BN", "BN, random features", "head", "as many random convolution weights"):
-        labels = [label for label in CONTROLS if label == name or label.startswith(f"{name}, lr x")]
-        found = controls(profile, labels, **given)
-        rates = {label: experiment(s, profile=profile, **given | own).run["lr"] for label in labels
-                 for s, own in [control(label, profile)]}  # fmt: skip
-        for label in sorted(labels, key=rates.get):
-            last = found[label]["history"][-1] if found[label] else None
-            table[f"{name}, lr {rates[label]:g}"] = {
-                f"{kind} % (held-out n)": percent(
-                    proportion(np.arange(held_out) < round(held_out * last[key])) if last else None
-                )
-                for key, kind in (("held_out_clean", "clean"), ("held_out_robust", "PGD-10"))
-            } | {"the runs use": "x" if label == name else ""}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("trained part")
-
-
-def dose(found, parents):
-    """BN-only AT over features of networks trained for so many epochs; {epochs: record}, {epochs: parent}."""
-    table = {}
-    for epochs, record in found.items():
-        table[epochs] = {
-            "before: clean % (n)": rate(parents[epochs], "pgd", "clean") if epochs else "random features",
-            "lr of BN": f"{record['run']['lr']:g}",
-            "after: clean % (n)": rate(record, "pgd", "clean"),
-            "after: PGD % (n)": rate(record, "pgd"),
-        }
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("epochs of pre-training")

@@ -120,8 +120,8 @@ def test_the_feature_table_gives_medians_and_quartiles():
 def test_the_share_that_weight_decay_switches_off_is_said_with_its_control():
     random, bare = child([0.0] * 4 + [1.0] * 4), child([0.0, 1.0] + [1.0] * 6)
     # 10 updates at a mean rate of 1, momentum 0.9: e^-10 from 0.1 a step
-    assert "50 % of the channels" in features.switched_off_sentence(random, None, None)
-    assert "from 1 to 5e-05." in features.switched_off_sentence(random, None, None)
-    whole = features.switched_off_sentence(random, random, bare)
-    assert "12 % are switched off, at 30.0 % under PGD; with it, after as many, 50 %." in whole
-    assert features.switched_off_sentence(None, None, None) == "Not yet run."
+    assert "50 % of the channels" in features.switched_off_sentence(random, None)
+    assert "from 1 to 5e-05." in features.switched_off_sentence(random, None)
+    whole = features.switched_off_sentence(random, bare)
+    assert "Without it 12 % are switched off, at 30.0 % under PGD." in whole
+    assert features.switched_off_sentence(None, None) == "Not yet run."

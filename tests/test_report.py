@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from conftest import copy, run
 
-READING = ("04_robustness", "05_trust", "06_features")
+READING = ("04_robustness", "05_trust", "06_features", "07_norms")
 BIN = f"BIN={Path(sys.executable).parent}"
 FEW = ["-p", "epochs", "2", "-p", "margin_images", "0", "-p", "aa_images", "0", "-p", "check_images", "0"]
 

@@ -330,6 +330,13 @@ def test_r_is_what_survives_both_attacks(root):
     assert r.size == 80 and not (r & ~record["pgd"]["robust"][:80]).any()
 
 
+@pytest.mark.parametrize("arch", ["linear", "perceptron"])
+def test_a_network_without_bn_gets_every_evaluation_but_that_of_bn(root, arch):
+    _, record = made("pretrain", arch=arch, epsilon=16, aa_images=10, check_images=10, margin_images=20)
+    missing = [kind for kind in records.KINDS if record[kind] is None]
+    assert missing == ["features"]
+
+
 def test_tuning_is_judged_on_the_last_tenth_of_the_training_images(root, digits):
     exp, record = made("pretrain", eval_split="tuning", eval_images=129, margin_images=129)
     chosen = runs.images_of(digits, exp.evaluations["pgd_eps32_steps20x1_n129_tuning"])[0]

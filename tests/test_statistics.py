@@ -55,7 +55,7 @@ def test_outcomes_on_different_images_are_refused():
 
 def test_the_text_over_seeds():
     assert statistics.mean_sd([44.3, 46.4, 48.5]) == "46.4 ± 2.1 (3)"
-    assert statistics.mean_sd([44.3]) == "one seed"
+    assert statistics.mean_sd([44.3]) == "44.3 (1)"
     assert statistics.mean_sd([]) == "not yet run"
 
 

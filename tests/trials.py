@@ -145,7 +145,7 @@ GOOD = {
     "attack_steps": [1, 7], "attack_step_size": [0.5, 8, 255], "train_images": [2, 64, 200],
     "eval_epsilon": [4, 0.001, 255], "eval_steps": [1, 5], "eval_restarts": [1, 3], "eval_images": [0, 1, 50],
     "margin_images": [0, 1, 50], "eval_split": ["test", "tuning"], "aa_images": [0, 4],
-    "aa_subset": ["random", "first"], "check_images": [0, 4], "arch": ["resnet8"], "data": ["digits"],
+    "check_images": [0, 4], "arch": ["resnet8"], "data": ["digits"],
     "trainable": ["all", "bn", "bn+head", "head", "bn_stats", "conv_subset"],
     "pretrain_epochs": [1, 2], "pretrain_images": [64, 200], "pretrain_epsilon": [0, 16],
 }  # fmt: skip

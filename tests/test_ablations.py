@@ -1,0 +1,62 @@
+"""What the answer depends on: which records stand on an axis, and what is said of them."""
+
+import numpy as np
+import pytest
+
+from study import ablations
+from study.experiments import FIRST_STUDY, ROWS
+
+TRAINED, RANDOM = ROWS["finetuned"][0], ROWS["random"][0]
+
+
+def record(clean, robust, kind="tuning_margin"):
+    """A record with accuracies in percent on 1,000 images."""
+    flags = {name: np.arange(1000) < 10 * rate for name, rate in (("clean", clean), ("robust", robust))}
+    found = dict.fromkeys(("pgd", "margin", "tuning_pgd", "tuning_margin"))
+    return found | {kind.replace("margin", "pgd"): flags, kind: dict(robust=flags["robust"])}
+
+
+def test_the_best_rate_is_chosen_by_r_and_not_by_clean_accuracy():
+    found = {TRAINED: {0.2: {1: record(60, 18)}, 0.8: {1: record(40, 20)}, 3.2: {1: record(50, 19)}}}
+    assert ablations.best(found) == f"- {TRAINED}: 0.8 (R 20.0 %)"
+
+
+@pytest.mark.parametrize("lr", [0.2, 3.2])
+def test_a_best_rate_at_an_edge_is_said_to_be_one(lr):
+    found = {TRAINED: {x: {1: record(50, 20 if x == lr else 10)} for x in (0.2, 0.8, 3.2)}}
+    assert "at an edge" in ablations.best(found)
+
+
+def test_a_rate_that_was_not_judged_is_not_chosen():
+    untested = record(50, 20) | {"tuning_margin": None}
+    found = {RANDOM: {0.2: {1: record(50, 10)}, 0.8: {1: untested}}}
+    assert ablations.best(found).startswith(f"- {RANDOM}: 0.2")
+    assert ablations.best({}) == "Not yet run."
+
+
+def test_an_axis_shows_every_seed_and_what_was_not_measured():
+    found = {TRAINED: {5: {10: record(40, 20, "margin"), 11: record(50, 22, "margin")}}}
+    row = ablations.table(found, "epochs").loc[f"{TRAINED}, epochs 5"]
+    assert (row["clean"], row["R"], row["images"]) == ("45.0 ± 7.1 (2)", "21.0 ± 1.4 (2)", "1,000")
+    row = ablations.table(found, "epochs", ablations.TUNING).iloc[0]
+    assert row["R"] == "not yet run"
+    assert list(ablations.table({}, "epochs").index) == ["not yet run"]
+
+
+def test_tuning_runs_saw_none_of_the_images_that_judge_them():
+    for points in ablations.tuning("cpu").values():
+        for seeds in points.values():
+            assert {r["run"]["train_images"] for r in seeds.values()} == {45000}
+            assert set(seeds) <= {1, 2, 3}, "the seeds that count for nothing else"
+            assert all(r["pgd"] is None for r in seeds.values()), "a tuning run was judged on test images"
+
+
+def test_the_first_study_is_a_point_of_the_budget_curve():
+    found = ablations.budget("cpu")
+    assert sorted(found[TRAINED][3]) == sorted(found[RANDOM][3]) == [0, 1, 2]
+    assert found[RANDOM][3][0]["run"]["lr"] == FIRST_STUDY["random"]["lr"]
+
+
+def test_capacity_is_counted_in_gamma_and_beta():
+    bn = {"bn1": dict(gamma=[1.0] * 4, beta=[0.0] * 4), "bn2": dict(gamma=[1.0] * 8, beta=[0.0] * 8)}
+    assert ablations.bn_parameters(dict(bn=bn)) == 24

@@ -1,0 +1,80 @@
+"""Readouts of 07: on networks whose answer is known."""
+
+import copy
+
+import pytest
+import torch
+from conftest import bnat
+from torch import nn
+
+from study import norms
+
+
+@pytest.fixture
+def images(digits):
+    return bnat.to_float(digits["test"][0][:256])
+
+
+def test_the_gradients_of_a_linear_function_point_the_same_way_everywhere(digits):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+    x, y = (t[:50] for t in digits["test"])
+    with torch.no_grad():
+        model[1].weight[2:] = 0  # two classes that matter: the gradient is a multiple of one vector
+        model[1].bias[2:] = -100
+    assert norms.smoothness(model, x, y % 2).min() > 0.9999
+
+
+def test_gradients_that_change_within_the_noise_are_told(digits):
+    class Rough(nn.Module):
+        def forward(self, x):
+            wave = torch.sin(1e4 * x.flatten(1)).sum(1, keepdim=True)
+            return torch.cat([wave, -wave, torch.zeros(len(x), 8)], 1)
+
+    x, y = (t[:50] for t in digits["test"])
+    assert norms.smoothness(Rough(), x, y % 2).abs().mean() < 0.3
+
+
+def test_statistics_of_the_images_themselves_do_not_disagree(trained, images):
+    model = norms.with_statistics_of(trained, images[:128])
+    mean, deviation = norms.disagreement(model, images[:128])
+    assert mean.max() < 1e-3 and deviation.max() < 0.01  # unbiased against biased variance
+
+
+def test_a_shifted_running_mean_is_measured_in_standard_deviations(trained, images):
+    model = norms.with_statistics_of(trained, images[:128])
+    with torch.no_grad():
+        model.bn1.running_mean += 0.5 * model.bn1.running_var.sqrt()
+        model.bn1.running_var *= 4
+    mean, deviation = norms.disagreement(model, images[:128])
+    assert mean[0] == pytest.approx(0.5, rel=0.01) and deviation[0] == pytest.approx(1, rel=0.01)
+
+
+def test_a_readout_leaves_the_network_as_it_was(trained, digits):
+    before = copy.deepcopy(trained.state_dict())
+    norms.readouts(trained, *(t[:50] for t in digits["test"]), eps=32 / 255)
+    after = trained.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before) and not trained.training
+
+
+def test_a_channel_that_never_fires_is_seen(trained, images):
+    model = copy.deepcopy(trained)
+    with torch.no_grad():
+        model.bn1.weight[1], model.bn1.bias[1] = 0, -1
+    low, high = norms.ranges(model, images)
+    assert (low[1], high[1]) == (-1, -1) and high[0] > low[0]
+
+
+def test_a_network_without_bn_has_its_smoothness_alone(digits):
+    found = norms.readouts(bnat.network("linear", "digits"), *(t[:20] for t in digits["test"]), eps=0.1)
+    assert list(found) == ["ligs"]
+
+
+def test_statistics_of_other_images_change_the_accuracy(trained, digits):
+    x, y = (t[:50] for t in digits["test"])
+    found = norms.by_source(trained, (torch.zeros_like(x).repeat(6, 1, 1, 1), y.repeat(6)), x, y, eps=8 / 255)
+    assert (
+        found["clean clean"].float().mean()
+        < 0.5
+        < bnat.evaluate(trained, x, y, eps=0)["clean"].float().mean()
+    )
+    assert (found["R clean"] <= found["clean clean"]).all() and len(found) == 6
