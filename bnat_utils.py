@@ -13,18 +13,17 @@ per-channel normalisation is the network's first layer, so an L-inf radius `eps`
 
 import copy
 import functools
-import itertools
 import os
 import time
-from collections import OrderedDict
+import warnings
+from collections import Counter, OrderedDict
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
-from torch import nn
+from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.datasets import CIFAR10, CIFAR100, SVHN
 from torchvision.models.resnet import BasicBlock, conv1x1, conv3x3
@@ -32,6 +31,7 @@ from tqdm import tqdm
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 EVAL_BATCH = int(os.environ.get("BNAT_EVAL_BATCH", 500))  # images evaluated at a time
+AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")  # the components of version "standard", in their order
 # float32 is not TF32, and the same seed gives the same network
 torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True
 
@@ -56,17 +56,15 @@ def data_folder(data_dir=None):
     return Path(data_dir or os.environ.get("BNAT_DATA") or Path(__file__).resolve().parent / "data")
 
 
-def _digits():
-    from sklearn.datasets import load_digits
+def _split(name, root, train, download):
+    """The training or the test split of a dataset: uint8 [N, C, H, W], int64 [N]."""
+    if name == "digits":
+        from sklearn.datasets import load_digits
 
-    digits, n = load_digits(), DATASETS["digits"]["images"]
-    images = torch.from_numpy(np.rint(digits.images * 255 / 16).astype(np.uint8))[:, None]
-    labels = torch.from_numpy(digits.target).long()
-    return (images[:n], labels[:n]), (images[n:], labels[n:])
-
-
-def _torchvision(name, root, train, download):
-    """A split of a dataset of torchvision's: uint8 [N, C, H, W], int64 [N]."""
+        digits, n = load_digits(), DATASETS[name]["images"]
+        part = slice(n) if train else slice(n, None)
+        images = np.rint(digits.images[part, None] * 255 / 16).astype(np.uint8)
+        return torch.from_numpy(images), torch.from_numpy(digits.target[part]).long()
     if name == "svhn":
         split = SVHN(root, "train" if train else "test", download=download)
         return torch.from_numpy(split.data), torch.from_numpy(split.labels)
@@ -74,31 +72,20 @@ def _torchvision(name, root, train, download):
     return torch.from_numpy(split.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(split.targets)
 
 
-def _from_files(name, root, download):
-    """The training and the test split from `root`; if `download`, downloaded where not whole."""
-    try:
-        return [_torchvision(name, root, train, False) for train in (True, False)]
-    except RuntimeError:  # "not found or corrupted"
-        if not download:
-            raise
-    with FileLock(root / f".{name}.lock"):  # of the processes that start together one downloads
-        return [_torchvision(name, root, train, True) for train in (True, False)]
-
-
 def load_data(name, data_dir=None, download=True):
     """A dataset as tensors on the device: {"train", "held_out", "test": (uint8 [N, C, H, W], int64 [N])}.
 
-    "digits": scikit-learn's. "cifar10", "cifar100", "svhn": from `data_folder(data_dir)`, downloaded there if
-    missing and `download`. The held-out images are the last of the training set. ValueError: no whole data.
+    name: a key of DATASETS. All but "digits" are looked for in `data_folder(data_dir)` and, if `download`,
+    downloaded there. The held-out images are the last of the training set. ValueError: no whole data.
     """
     root = data_folder(data_dir)
     try:
-        train, test = _digits() if name == "digits" else _from_files(name, root, download)
+        train, test = (_split(name, root, part, download) for part in (True, False))
     except (OSError, RuntimeError) as error:
         why = str(error or type(error).__name__).split("\n")[0]
         raise ValueError(f"data_dir (BNAT_DATA) must hold the files of {name}, got '{root}': {why}") from None
-    held = DATASETS[name]["held_out"]
-    splits = dict(train=[t[:-held] for t in train], held_out=[t[-held:] for t in train], test=test)
+    held = -DATASETS[name]["held_out"]
+    splits = dict(train=[t[:held] for t in train], held_out=[t[held:] for t in train], test=test)
     return {key: tuple(t.to(DEVICE) for t in pair) for key, pair in splits.items()}
 
 
@@ -145,24 +132,49 @@ class Normalize(nn.Module):
         return x.to(self.out_dtype or x.dtype, memory_format=torch.channels_last)
 
 
-def _resnet_layers(channels, widths, blocks):
-    inputs = widths[0]
-    layers = [("conv1", conv3x3(channels, inputs)), ("bn1", nn.BatchNorm2d(inputs)), ("relu", nn.ReLU(True))]
+class Scale(nn.Module):
+    """A learnable scalar that starts at 0: SkipInit, at a residual branch's end (De & Smith 2020)."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return x * self.weight
+
+
+def _groups(channels):
+    return nn.GroupNorm(max(channels // 8, 1), channels)  # of 8 channels
+
+
+NORMS = {
+    "batch": nn.BatchNorm2d, "group": _groups, "layer": functools.partial(nn.GroupNorm, 1),
+    "instance": functools.partial(nn.InstanceNorm2d, affine=True), "none": nn.Identity,
+}  # fmt: skip
+
+
+def _resnet_layers(channels, norm, widths, blocks):
+    inputs, layer = widths[0], NORMS[norm]
+    layers = [("conv1", conv3x3(channels, inputs)), ("bn1", layer(inputs)), ("relu", nn.ReLU(True))]
     for stage, width in enumerate(widths):
-        for block in range(blocks):
-            stride = 2 if stage and not block else 1
-            shortcut = nn.Sequential(conv1x1(inputs, width, 2), nn.BatchNorm2d(width)) if stride > 1 else None
-            layers.append((f"layer{stage + 1}_{block}", BasicBlock(inputs, width, stride, shortcut)))
+        for number in range(blocks):
+            stride = 2 if stage and not number else 1
+            shortcut = nn.Sequential(conv1x1(inputs, width, 2), layer(width)) if stride > 1 else None
+            block = BasicBlock(inputs, width, stride, shortcut, norm_layer=layer)
+            if norm == "none":
+                block.bn2 = Scale()
+            layers.append((f"layer{stage + 1}_{number}", block))
             inputs = width
     return [*layers, ("pool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten())], inputs
 
 
-def network(arch, data="cifar10", normalize=True):
+def network(arch, data="cifar10", normalize=True, norm="batch"):
     """A network, float [N, C, H, W] in [0, 1] to logits [N, classes of `data`], its normalisation inside.
 
     arch: a key of ARCHS. ResNet-20/56 as in He et al. 2016, section 4.2, but with projection shortcuts; x2,
-    x4: times as wide; ResNet-18 with the 3x3 stem usual on CIFAR. Blocks and initialisation are
-    torchvision's. normalize: False takes the images as they are.
+    x4: times as wide; ResNet-18 with the 3x3 stem usual on CIFAR; blocks are torchvision's. normalize: False
+    takes the images as they are. norm: of NORMS, for ResNets; "none": a bias in each convolution, and a
+    `Scale` at the end of each residual branch.
     """
     info, channels = DATASETS[data], len(DATASETS[data]["mean"])
     if arch == "linear":
@@ -171,23 +183,25 @@ def network(arch, data="cifar10", normalize=True):
         hidden = [("hidden", nn.Linear(channels * 64, 512)), ("relu", nn.ReLU(True))]
         layers, features = [("pool", nn.AdaptiveAvgPool2d(8)), ("flatten", nn.Flatten()), *hidden], 512
     else:
-        layers, features = _resnet_layers(channels, *ARCHS[arch])
+        layers, features = _resnet_layers(channels, norm, *ARCHS[arch])
     mean, std = (info["mean"], info["std"]) if normalize else ((0.0,) * channels, (1.0,) * channels)
     layers = [("normalize", Normalize(mean, std)), *layers, ("fc", nn.Linear(features, info["classes"]))]
     model = nn.Sequential(OrderedDict(layers))
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if norm == "none":
+                module.bias = nn.Parameter(torch.zeros(module.out_channels))
     return model.to(DEVICE, memory_format=torch.channels_last)
 
 
 # --------------------------------------------------------------------------------- the part that trains
-# the modules whose parameters learn, and whether BN's running statistics follow the training images;
-# conv_subset: two weights of each convolution's output channel, as many as γ and β
+# the modules whose parameters learn, and whether BN's running statistics follow the training images
+BN, NORM = nn.modules.batchnorm._BatchNorm, (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 TRAINABLE = {
-    "all": (nn.Module, True), "bn": (nn.BatchNorm2d, True), "bn+head": ((nn.BatchNorm2d, nn.Linear), True),
-    "head": (nn.Linear, False), "head+stats": (nn.Linear, True), "bn_stats": ((), True),
-    "conv_subset": (nn.Conv2d, True),
+    "all": (nn.Module, True), "bn": (BN, True), "norm": (NORM, True), "bn+head": ((BN, nn.Linear), True),
+    "bn_affine": (BN, False), "head": (nn.Linear, False), "head+stats": (nn.Linear, True),
+    "bn_stats": ((), True),
 }  # fmt: skip
 
 
@@ -198,27 +212,14 @@ def set_trainable(model, part):
             parameter.requires_grad_(isinstance(module, TRAINABLE[part][0]))
     chosen = [p for p in model.parameters() if p.requires_grad]
     if not chosen and TRAINABLE[part][0]:
-        raise ValueError(f"trainable={part!r}: {type(model).__name__} has no such parameters")
+        kinds = sorted({type(m).__name__ for m in model.modules() if len(m._parameters)})
+        raise ValueError(f"trainable={part!r}: the network has no such layers, but {', '.join(kinds)}")
     return chosen
 
 
-def make_optimizer(model, trainable, *, lr, weight_decay=5e-4, seed=0):
-    """SGD (Nesterov momentum 0.9) over a part of the model, or None where nothing learns."""
-    weights, decay = set_trainable(model, trainable), 0 if trainable == "conv_subset" else weight_decay
-    if not weights:
-        return None
-    optimizer = torch.optim.SGD(weights, lr, momentum=0.9, nesterov=True, weight_decay=decay)
-    if trainable == "conv_subset":  # Frankle et al. 2021, section 5
-        generator = torch.Generator().manual_seed(seed)
-        orders = [torch.rand(len(w), w[0].numel(), generator=generator).argsort(1) for w in weights]
-        masks = [(order < 2).view_as(w).to(w.device) for order, w in zip(orders, weights, strict=True)]
-
-        def mask_gradients(*_):  # decay included: SGD's own would shrink what is frozen
-            for weight, mask in zip(weights, masks, strict=True):
-                weight.grad = mask * (weight.grad + weight_decay * weight.detach())
-
-        optimizer.register_step_pre_hook(mask_gradients)
-    return optimizer
+def sgd(weights, lr, weight_decay=5e-4):
+    """SGD with Nesterov momentum 0.9 over a list of parameters, or None where it is empty."""
+    return torch.optim.SGD(weights, lr, 0.9, weight_decay=weight_decay, nesterov=True) if weights else None
 
 
 # ---------------------------------------------------------------------------------------- BN folding
@@ -231,41 +232,57 @@ def fast_dtype():
     return torch.bfloat16 if native else torch.float32
 
 
-def _conv_bn_pairs(model):
-    """The paths of each convolution and the BN behind it: children of these modules stand in order of use."""
-    for path, module in model.named_modules():
-        if isinstance(module, (nn.Sequential, BasicBlock)):
-            for (conv, a), (bn, b) in itertools.pairwise(module.named_children()):
-                if isinstance(a, nn.Conv2d) and isinstance(b, nn.BatchNorm2d):
-                    yield f"{path}.{conv}".lstrip("."), f"{path}.{bn}".lstrip(".")
+def _foldable(model):
+    """The paths of (layer, the BN behind it) that make one layer: each used once, and nothing between."""
+    kinds, modules = {nn.Conv2d: nn.BatchNorm2d, nn.Linear: nn.BatchNorm1d}, dict(model.named_modules())
+    nodes = fx.Tracer().trace(model).nodes
+    calls = Counter(node.target for node in nodes)
+    for node in nodes:
+        before = node.args[0] if node.op == "call_module" and node.args else None
+        if getattr(before, "op", None) == "call_module" and len(before.users) == 1:
+            layer, bn = modules[before.target], modules[node.target]
+            fits = kinds.get(type(layer)) is type(bn) and bn.running_mean is not None
+            hooks = layer._forward_hooks or layer._forward_pre_hooks or bn._forward_hooks
+            if fits and not hooks and calls[before.target] == calls[node.target] == 1:
+                yield before.target, node.target
 
 
 def fold_bn(model, dtype=torch.float32, into=None):
-    """A frozen eval-mode copy of a `network` with each BN folded into the convolution before it.
+    """A frozen eval-mode copy of a network, each BN folded into the convolution or linear layer before it.
 
-    Exact up to rounding, since BN is affine in eval mode. dtype: of the layers after the normalisation. into:
-    an earlier result for this network, to be brought up to date. Another model is returned as it is.
+    Exact up to rounding, since BN is affine in eval mode. dtype: of the layers after a `Normalize` that
+    comes first, else float32. into: an earlier result, to be brought up to date. A warning counts the BN
+    that do not fold: they have no such layer, or torch.fx cannot trace a forward that branches on the image.
     """
-    if not isinstance(getattr(model, "normalize", None), Normalize):
-        return model
-    pairs = list(_conv_bn_pairs(model))
     if into is None:
-        into = copy.deepcopy(model).eval()
-        for conv, bn in pairs:
-            into.get_submodule(conv).bias = nn.Parameter(torch.zeros_like(into.get_submodule(bn).bias))
-            into.set_submodule(bn, nn.Identity())
-        into = into.to(dtype=dtype, memory_format=torch.channels_last).requires_grad_(False)
-        into.normalize = copy.deepcopy(model.normalize)  # in fp32: rounded, it would shift the image
-        into.normalize.out_dtype = dtype
+        into = copy.deepcopy(model).eval().requires_grad_(False)
+        count = sum(isinstance(module, BN) for module in into.modules())
+        try:
+            into.folded, first = list(_foldable(into)), getattr(into, "normalize", None)
+        except Exception:  # whatever such a forward makes of the tracer's stand-in for an image
+            into.folded, first = [], None
+        if left := count - len(into.folded):
+            warnings.warn(
+                f"{left} of {count} BN are not folded for the attack, which is slower", stacklevel=2
+            )
+        for path, bn_path in into.folded:
+            layer, channels = into.get_submodule(path), into.get_submodule(bn_path).num_features
+            layer.weight = nn.Parameter(layer.weight.clone(), requires_grad=False)  # it may have been shared
+            layer.bias = nn.Parameter(layer.weight.new_zeros(channels), requires_grad=False)
+            into.set_submodule(bn_path, nn.Identity())
+        if isinstance(first, Normalize):
+            into = into.to(dtype=dtype, memory_format=torch.channels_last)
+            into.normalize = copy.deepcopy(model.normalize)  # in fp32: rounded, it would shift the image
+            into.normalize.out_dtype = dtype
+    tensors = model.state_dict()
+    for path, bn_path in into.folded:
+        layer, bn = model.get_submodule(path), model.get_submodule(bn_path)
+        statistics = bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+        fused = fuse_conv_bn_weights(layer.weight, layer.bias, *statistics)
+        tensors[f"{path}.weight"], tensors[f"{path}.bias"] = fused
     with torch.no_grad():
-        for conv, bn in pairs:
-            bn, target = model.get_submodule(bn), into.get_submodule(conv)
-            statistics = bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
-            weight, bias = fuse_conv_bn_weights(model.get_submodule(conv).weight, None, *statistics)
-            target.weight.copy_(weight)
-            target.bias.copy_(bias)
-    for name in [name for name, module in model.named_children() if isinstance(module, nn.Linear)]:
-        into.get_submodule(name).load_state_dict(model.get_submodule(name).state_dict())
+        for name, tensor in into.state_dict().items():
+            tensor.copy_(tensors[name])
     return into
 
 
@@ -273,13 +290,13 @@ def fold_bn(model, dtype=torch.float32, into=None):
 @contextmanager
 def eval_mode(model):
     """Eval mode; afterwards every module has the mode that it had."""
-    modes = [(module, module.training) for module in model.modules()]
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for module in training:
+            module.training = True
 
 
 def _start(x, eps, random=True):
@@ -351,17 +368,18 @@ def train_step(model, optimizer, x, y, *, eps=0.0, step_size=None, steps=7, stat
 
 def train(
     model, images, labels, *, epochs, lr, eps=0.0, step_size=None, steps=7, trainable="all", batch_size=128,
-    weight_decay=5e-4, schedule="cycle", pad=4, flip=True, seed=0, state=None, progress=None, compiled=False,
+    weight_decay=5e-4, schedule="cycle", pad=4, flip=True, seed=0, optimizer=None, state=None, progress=None,
+    compiled=False,
 ):  # fmt: skip
     """Train a part of `model` on images (uint8 [N, C, H, W]) with labels (int64 [N]): an item an epoch.
 
     eps, step_size, steps: of the training attack, see `train_step`; 0 trains on clean images. trainable: a
-    key of TRAINABLE; schedule: of SCHEDULES; pad, flip: of `augment`; progress: a bar's title; compiled: the
-    attacked network by torch.compile. Every epoch draws from a seed of its own and yields all that is needed
-    to go on: {epoch, loss, accuracy, seconds, model, optimizer}. state: such an item, to go on from.
+    key of TRAINABLE; schedule: of SCHEDULES; pad, flip: of `augment`; optimizer: in place of `sgd` over that
+    part; progress: a bar's title; compiled: the attacked network by torch.compile. Yielded is all that is
+    needed to go on: {epoch, loss, accuracy, seconds, model, optimizer}. state: such an item, to go on from.
     FloatingPointError if a loss is not finite.
     """
-    optimizer = make_optimizer(model, trainable, lr=lr, weight_decay=weight_decay, seed=seed)
+    optimizer = optimizer or sgd(set_trainable(model, trainable), lr, weight_decay)
     if state:
         model.load_state_dict(state["model"])
         if optimizer:
@@ -377,7 +395,7 @@ def train(
             started = time.perf_counter()
             torch.manual_seed(seed + 1_000_003 * (epoch + 1))
             order = torch.randperm(len(labels), device=DEVICE)
-            losses, correct = torch.zeros(updates, device=DEVICE), torch.zeros((), device=DEVICE).long()
+            results = []
             points, shares = SCHEDULES[schedule]
             moments = (epoch + np.arange(1, updates + 1) / updates) / epochs
             rates = np.interp(moments, points, np.multiply(shares, lr)).tolist()
@@ -386,15 +404,13 @@ def train(
                 x = to_float(augment(images[batch], pad, flip))
                 if optimizer:
                     optimizer.param_groups[0]["lr"] = rates[update]
-                result = train_step(model, optimizer, x, labels[batch], attacked=attacked, **step)
-                losses[update], correct = result[0], correct + result[1]
+                results.append(train_step(model, optimizer, x, labels[batch], attacked=attacked, **step))
                 bar.update()
+            losses, correct = (torch.stack(part) for part in zip(*results, strict=True))
             if not losses.isfinite().all():
-                update = int((~losses.isfinite()).nonzero()[0])
-                where = f"epoch {epoch + 1}, step {update + 1} of {updates}, lr {rates[update]:.4g}"
-                raise FloatingPointError(f"the loss is {losses[update]} at {where}: choose a lower lr")
+                raise FloatingPointError(f"epoch {epoch + 1}: the loss is not finite, take an lr below {lr}")
             item = dict(epoch=epoch + 1, loss=losses.mean().item(), seconds=time.perf_counter() - started)
-            item |= dict(accuracy=correct.item() / (updates * batch_size), model=model.state_dict())
+            item |= dict(accuracy=correct.sum().item() / (updates * batch_size), model=model.state_dict())
             item["optimizer"] = optimizer.state_dict() if optimizer else {}
             yield copy.deepcopy(item)  # the next epoch changes these tensors in place
 
@@ -404,13 +420,12 @@ def train(
 def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_size=EVAL_BATCH, progress=None):
     """Clean and PGD accuracy on images x (uint8, or float in [0, 1]; [N, C, H, W]) with labels y.
 
-    Attacked are the images classified correctly, each restart those not yet broken, with step eps / 4
-    unless given; an image broken after 5 steps leaves the batch then. Gradients are the BN-folded copy's in
-    `fast_dtype`, every decision is the model's own in float32 and eval mode. Returns dict(clean, robust:
-    bool [N]; clean_predictions, adversarial_predictions: int64 [N], when the image left), on the CPU.
+    Attacked are the images classified correctly, with step eps / 4 unless given; an image broken after 5
+    steps or a restart leaves. Gradients are the folded copy's in `fast_dtype`, decisions the model's own in
+    float32 and eval mode. Returns dict(clean, robust: bool [N]; clean_predictions, adversarial_predictions:
+    int64 [N], when the image left), on the CPU.
     """
-    attacked = fold_bn(model, fast_dtype())
-    clean, adversarial = [], []
+    clean, adversarial, attacked = [], [], fold_bn(model, fast_dtype()) if eps else None
     with eval_mode(model):
         for start in tqdm(range(0, len(y), batch_size), desc=progress, disable=progress is None, delay=3):
             images, labels = to_float(x[start : start + batch_size]), y[start : start + batch_size]
@@ -438,15 +453,15 @@ def margin(logits, pairs):
 def multi_targeted(model, x, y, *, eps, steps=20, alive=None, batch_size=EVAL_BATCH, progress=None):
     """Which images survive multi-targeted PGD (Gowal et al. 2019): bool [N], on the CPU.
 
-    One attack, of `steps` steps of eps / 4 from a random start, on the margin to each class but the label,
-    the likeliest on the clean image first; an image that breaks leaves. A margin shows the way where the
-    cross-entropy is saturated. alive: bool [N], attack these alone (what `evaluate` left, say), the others
-    count as broken. Gradients and decisions as in `evaluate`.
+    `steps` steps of eps / 4 from a random start on the margin to each class but the label, the likeliest on
+    the clean image first; an image that breaks leaves. A margin shows the way where the cross-entropy is
+    saturated. alive: bool [N], attack these alone, the others count as broken. Else as in `evaluate`.
     """
     attacked, survivors = fold_bn(model, fast_dtype()), torch.zeros(len(y), dtype=torch.bool)
     chosen = torch.arange(len(y)) if alive is None else alive.nonzero().squeeze(1)
+    parts = chosen.split(batch_size) if len(chosen) else ()
     with eval_mode(model):
-        for part in tqdm(chosen.split(batch_size), desc=progress, disable=progress is None, delay=3):
+        for part in tqdm(parts, desc=progress, disable=progress is None, delay=3):
             images, labels = to_float(x[part.to(x.device)]), y[part.to(y.device)]
             logits = model(images)
             left = (logits.argmax(1) == labels).nonzero().squeeze(1)
@@ -460,41 +475,26 @@ def multi_targeted(model, x, y, *, eps, steps=20, alive=None, batch_size=EVAL_BA
     return survivors
 
 
-AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")  # the components of version "standard", in their order
-
-
-def autoattack(
-    model, x, y, *, eps, components=AUTOATTACK, batch_size=EVAL_BATCH, seed=0, done=None, save=lambda _: None
-):
+@torch.no_grad()
+def autoattack(model, x, y, *, eps, components=AUTOATTACK, batch_size=EVAL_BATCH, seed=0):
     """Which images survive AutoAttack, version "standard" (Croce & Hein 2020), by its authors' package.
 
-    A `network` is attacked with BN folded, in float32. Returns {component: bool [n]}, in the order they
-    run: what survives it and those before, so the last is the result. components: fewer make an attack of
-    its own, not AutoAttack. save: called after each batch with what is done; done: that, to go on from it.
+    Attacked with BN folded, in float32. Returns {component: bool [N]}, in their order: what survives it and
+    those before, so the last is the result. components: fewer make an attack of their own, not AutoAttack.
     """
     from pyautoattack import AutoAttack
 
     _start(x[:0].float(), eps)  # refuses an eps that is not in pixel units
-    target, survivors, done = fold_bn(model), {}, dict(done or {})
+    target, survivors = fold_bn(model), {}
     attack = AutoAttack(target, eps=eps, norm="Linf", version="standard", device=y.device, seed=seed)
     attack.verbose = False
-    # The package's own state file names an attack as done after the next one only, and would then go on with
-    # other batches, to another result: so one component and batch a call, as the package batches them.
-    bar = dict(total=len(components), desc=", ".join(components), delay=3, mininterval=2)
-    with eval_mode(target), torch.no_grad(), tqdm(**bar) as bar:
-        parts = torch.arange(len(y)).split(batch_size)
-        alive = torch.cat([part[(target(to_float(x[part])).argmax(1) == y[part]).cpu()] for part in parts])
+    with eval_mode(target):
+        alive = evaluate(target, x, y, eps=0, batch_size=batch_size)["clean"]
         for component in components:
-            attack.attacks_to_run, parts = [component], [p for p in alive.split(batch_size) if len(p)]
-            for number, part in enumerate(parts):
-                key = f"{component} {number}"
-                if key not in done:
-                    images, labels = to_float(x[part]), y[part]
-                    adv, _ = attack.run_standard_evaluation(images, labels, batch_size=batch_size)
-                    done[key] = (target(adv).argmax(1) == labels).tolist()
-                    save(done)
-                bar.update(1 / len(parts))
-            flags = [flag for number, _ in enumerate(parts) for flag in done[f"{component} {number}"]]
-            alive = alive[torch.tensor(flags, dtype=torch.bool)]
-            survivors[component] = torch.zeros(len(y), dtype=torch.bool).index_fill_(0, alive, True)
+            left = alive.nonzero().squeeze(1).to(y.device)
+            if len(left):
+                attack.attacks_to_run, images = [component], to_float(x[left])
+                adv, _ = attack.run_standard_evaluation(images, y[left], batch_size=batch_size)
+                alive[left.cpu()] = evaluate(target, adv, y[left], eps=0, batch_size=batch_size)["clean"]
+            survivors[component] = alive.clone()
     return survivors

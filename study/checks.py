@@ -62,14 +62,14 @@ def loss_landscape(model, x, y, *, eps, points=17):
         return surface.cpu(), (loss(eps, 0) > loss(0, eps)).cpu()
 
 
-def check_attacks(model, x, y, *, eps, done=None, save=lambda _: None):
+def check_attacks(model, x, y, *, eps):
     """What the checks look at, on images x with labels y: {name: bool [n]}, which images stay correct.
 
     Each image is attacked to the end: "fgsm", one step of eps from the image; PGD of "steps 1" to "steps
     200", eps / 4 each, from one random start; "unbounded", 100 steps of 8/255 from the image, and
     "unbounded margin", what also survives multi-targeted PGD at eps = 1. Further PGD-20 with "restarts 1"
     to "restarts 10"; the gradient-free "square" alone; "steepest": bool [n] and "landscape" of
-    `loss_landscape`. eps in [0, 1]; done, save: of Square, see `bnat.autoattack`.
+    `loss_landscape`. eps in [0, 1].
     """
 
     def survive(**attack):
@@ -89,7 +89,7 @@ def check_attacks(model, x, y, *, eps, done=None, save=lambda _: None):
     # the last to draw: the others keep the numbers that they had before it was added
     result["unbounded margin"] = bnat.multi_targeted(model, x, y, eps=1, alive=result["unbounded"])
     # Square draws from a seed of its own
-    return result | bnat.autoattack(model, x, y, eps=eps, components=("square",), done=done, save=save)
+    return result | bnat.autoattack(model, x, y, eps=eps, components=("square",))
 
 
 # --------------------------------------------------------------------------------------------------- judging

@@ -6,15 +6,15 @@ its weights), the rows of the main table. Not here: the parameters' ranges (para
 """
 
 import hashlib
-import importlib.util
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import bnat_utils as bnat
-from study import parameters
+from study import datasets, networks, parameters
 from study.parameters import NOTEBOOKS, PROFILES, checked
 
 GENERATION = 1  # raise it when a change to the code changes, beyond rounding, the weights of a run;
@@ -86,23 +86,11 @@ def at_most(name, value, limit):
     return value
 
 
-def weights_file(name):
-    """The file of `pretrain_weights`; "pyautoattack": the standard ResNet-18 that ships in that package."""
-    path = Path(str(name))
-    if name == "pyautoattack":
-        package = importlib.util.find_spec(name).submodule_search_locations[0]
-        path = Path(package, "examples", "model_test.pt")
-    if not path.is_file():
-        raise ValueError(
-            f'pretrain_weights must be "pyautoattack" or a file with a state_dict, got {str(name)!r}'
-        )
-    return path
-
-
 def identity(run):
     """The name of a run; it ends in the hash of all that decides its weights."""
     digest = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:10]
-    return f"{run['step']}_{run['arch']}_{run['trainable']}_eps{run['epsilon']:g}_seed{run['seed']}_{digest}"
+    arch = re.sub(r"\W+", "-", run["arch"])  # of an import path
+    return f"{run['step']}_{arch}_{run['trainable']}_eps{run['epsilon']:g}_seed{run['seed']}_{digest}"
 
 
 def experiment(step, **given_parameters):
@@ -118,11 +106,15 @@ def experiment(step, **given_parameters):
     }
     p = checked(filled)
     defaults, data = PROFILES[p.profile], p.data or PROFILES[p.profile]["data"]
+    if data == "folder":
+        data = datasets.register(p.data_dir, p.image_size)
     parent = _parent(p) if step == "finetune" else None
     run = _run(step, p, defaults, data, parent)
     own_weights = step == "pretrain" and p.pretrain_weights is not None
     if own_weights:  # taken as they are
-        content = weights_file(p.pretrain_weights).read_bytes()
+        if p.epochs:
+            raise ValueError(f"epochs must be 0 with pretrain_weights, which 02 trains on; got {p.epochs}")
+        content = networks.weights_file(p.pretrain_weights).read_bytes()
         run |= dict(epochs=0, pretrain_weights=hashlib.sha256(content).hexdigest())
     return Experiment(
         step=step,
@@ -146,8 +138,19 @@ def _parent(p):
             "pretrain_epochs, pretrain_images and pretrain_epsilon must be left out with pretrain_weights, "
             f"which nobody trains here; got {trained}"
         )
-    shared = ("profile", "data", "data_dir", "arch", "seed", "eval_steps", "eval_restarts", "eval_images")
-    shared += ("margin_images", "eval_split", "aa_images", "check_images", "pretrain_weights")
+    shared = (
+        "profile",
+        "data",
+        "data_dir",
+        "image_size",
+        "arch",
+        "arch_options",
+        "norm",
+        "normalize",
+        "seed",
+    )
+    shared += ("eval_steps", "eval_restarts", "eval_images", "margin_images", "eval_split", "aa_images")
+    shared += ("check_images", "pretrain_weights")
     kept = {name: getattr(p, name) for name in shared}
     attack = PROFILES[p.profile]["epsilon"] if p.epsilon is None else p.epsilon
     eps = p.eval_epsilon or attack or PROFILES[p.profile]["epsilon"]
@@ -165,16 +168,36 @@ def _run(step, p, defaults, data, parent):
     trainable = "all" if step == "pretrain" else p.trainable
     if arch in YARDSTICK_RATES and trainable != "all":
         raise ValueError(f"arch must be a network with BN where {trainable} is trained, got {arch!r}")
-    return dict(
+    if p.norm != "batch" and trainable.startswith("bn"):
+        raise ValueError(
+            f"trainable must be norm, for its γ and β, where norm is {p.norm}; got {trainable!r}"
+        )
+    return _network_of(p, arch) | dict(
         generation=GENERATION, step=step, data=data, arch=arch, parent=parent and parent.name,
         trainable=trainable, epsilon=epsilon, seed=defaults["seed"] if p.seed is None else p.seed,
-        train_images=images, epochs=p.epochs or epochs, lr=float(p.lr or YARDSTICK_RATES.get(arch, lr)),
+        train_images=images, epochs=epochs if p.epochs is None else p.epochs,
+        lr=float(p.lr or YARDSTICK_RATES.get(arch, lr)),
         batch_size=at_most("batch_size", p.batch_size or defaults["batch_size"], images),
         weight_decay=float(p.weight_decay), schedule=p.schedule,
         # without an attack its settings decide nothing
         attack_steps=p.attack_steps if epsilon else 0,
         attack_step_size=float(p.attack_step_size or epsilon / 4) if epsilon else 0.0,
     )  # fmt: skip
+
+
+def _network_of(p, arch):
+    """What decides the network beside `arch` and `data`; the study's own need none of it."""
+    own = ":" in arch
+    if p.arch_options and not own:
+        raise ValueError(f"arch_options must be left out where arch is no import path, got {p.arch_options}")
+    if p.norm != "batch" and (own or arch in YARDSTICK_RATES):
+        raise ValueError(f"norm must be batch where arch is no ResNet of bnat's, got {p.norm!r}")
+    given = dict(norm=p.norm) if p.norm != "batch" else {}
+    if own:
+        given |= dict(source=networks.source(arch), arch_options=p.arch_options or {})
+    if p.normalize is not None and p.normalize != (own or p.pretrain_weights is None):
+        given["normalize"] = p.normalize
+    return given
 
 
 def _evaluations(p, defaults, data, run):
@@ -202,7 +225,8 @@ def _evaluations(p, defaults, data, run):
         plan = {f"{name}_tuning": settings | dict(split="tuning") for name, settings in plan.items()}
         return _with_generation(plan)
     n_aa, n_check, n_curve = wanted["aa_images"], wanted["check_images"], min(n, defaults["curve_images"])
-    n_features = n_curve if n_check and run["arch"] not in YARDSTICK_RATES else 0  # of BN's channels
+    with_bn = run["arch"] in bnat.ARCHS and run["arch"] not in YARDSTICK_RATES and p.norm == "batch"
+    n_features = n_curve if n_check and with_bn else 0  # of BN's channels
     radii = [eps * factor for factor in (0, 0.125, 0.25, 0.5, 0.75, 1, 1.5, 2, 4)]
     curve = dict(kind="curve", epsilons=radii, steps=steps, images=n_curve)
     # the same images for every network, the smaller sets parts of the larger
@@ -212,7 +236,7 @@ def _evaluations(p, defaults, data, run):
     plan[f"autoattack_eps{eps:g}_random{n_aa}"] = autoattack
     plan[f"checks_eps{eps:g}_n{n_check}"] = dict(kind="checks", epsilon=eps, images=n_check)
     plan[f"features_eps{eps:g}_n{n_features}"] = dict(kind="features", epsilon=eps, images=n_features)
-    n_norms = n if n_check else 0
+    n_norms = n if n_check and run["arch"] in bnat.ARCHS else 0
     plan[f"norms_eps{eps:g}_n{n_norms}"] = dict(kind="norms", epsilon=eps, images=n_norms)
     n_statistics = n_check if n_features else 0
     plan[f"statistics_eps{eps:g}_n{n_statistics}"] = dict(kind="statistics", epsilon=eps, images=n_statistics)

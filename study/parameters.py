@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import bnat_utils as bnat
+from study import controls
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = {"pretrain": "01_pretrain", "finetune": "02_bn_finetune", "scratch": "03_bn_scratch"}
@@ -41,10 +42,13 @@ PROFILES = {
 Radius = Annotated[float, Field(strict=True, ge=0, le=255, allow_inf_nan=False)]
 Above = Annotated[float, Field(strict=True, gt=0, le=255, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=1, le=100000)]  # more is a slip of the pen
+Passes = Annotated[int, Field(strict=True, ge=0, le=100000)]
 Batch = Annotated[int, Field(strict=True, ge=2)]
 Images = Annotated[int, Field(strict=True, ge=0)]
 Rate = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Side = Annotated[int, Field(strict=True, ge=8, le=1024)]
+ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[\w.]+$", description="package.module:function")]
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
 
 
@@ -61,12 +65,19 @@ class Parameters(BaseModel):
     profile: choices(PROFILES) = Field(
         "cpu", description="defaults: digits in minutes, the study's, or one GPU"
     )
-    data: choices(bnat.DATASETS) | None = Field(None, description="dataset")
+    data: choices((*bnat.DATASETS, "folder")) | None = Field(None, description="dataset")
     data_dir: str | Path | None = Field(
         None, description="folder of its files, else `$BNAT_DATA`, else ./data"
     )
-    arch: choices(bnat.ARCHS) | None = Field(None, description="network")
-    trainable: choices(bnat.TRAINABLE) | None = Field("bn", description="what learns; bn: every γ and β")
+    image_size: Side = Field(32, description="to which the images of a folder are resized")
+    arch: choices(bnat.ARCHS) | ImportPath | None = Field(None, description="network")
+    arch_options: dict | None = Field(None, description="arguments of an arch that is an import path")
+    norm: choices(bnat.NORMS) | None = Field("batch", description="normalisation layers of a ResNet")
+    normalize: bool | None = Field(
+        None,
+        description="of images; None: yes, but not before `pretrain_weights` of an arch named here",
+    )
+    trainable: choices(controls.PARTS) | None = Field("bn", description="what learns")
     epsilon: Radius | None = Field(
         None, description="radius of the training attack in 1/255; 0: clean training"
     )
@@ -84,7 +95,7 @@ class Parameters(BaseModel):
     seed: Seed | None = Field(
         None, description="of initialisation, batches, random starts; None: the profile's first"
     )
-    epochs: Count | None = Field(None, description="passes over the training images")
+    epochs: Passes | None = Field(None, description="passes over the training images")
     batch_size: Batch | None = Field(None, description="images an update")
     lr: Rate | None = Field(None, description="peak (cycle) or first (steps) learning rate of SGD")
     weight_decay: Share | None = Field(5e-4, description="L2 penalty of SGD")
@@ -113,7 +124,7 @@ class Parameters(BaseModel):
     check_images: Images | None = Field(None, description="test images for checks of the attacks; 0: none")
 
 
-PRETRAIN_ONLY = ("pretrain_epsilon", "pretrain_epochs", "pretrain_images", "pretrain_weights")
+PARENT = ("pretrain_epsilon", "pretrain_epochs", "pretrain_images")
 STARTS = {"pretrain": {"epsilon": 0}}  # where a notebook's default differs: 01 shows standard training
 
 
@@ -121,16 +132,18 @@ def names(step):
     """The parameters that the notebook of a step has; of the reading ones for any other word, "report"."""
     if step not in NOTEBOOKS:
         return ["profile", "data", "data_dir", "arch"]
-    left_out = {"pretrain": ("trainable", *PRETRAIN_ONLY), "scratch": PRETRAIN_ONLY, "finetune": ()}[step]
+    left_out = {"pretrain": ("trainable", *PARENT), "scratch": (*PARENT, "pretrain_weights"), "finetune": ()}[
+        step
+    ]
     return [name for name in Parameters.model_fields if name not in left_out]
 
 
 def allowed(name):
     """The values of a parameter, in words."""
     schema = Parameters.model_json_schema()["properties"][name]
-    schema = next((s for s in schema.get("anyOf", [schema]) if s.get("type") != "null"), schema)
+    schema, *others = [s for s in schema.get("anyOf", [schema]) if s.get("type") != "null"]
     if "enum" in schema:
-        return ", ".join(schema["enum"])
+        return ", ".join([*(s["description"] for s in others), *schema["enum"]])
     low, above, high = (schema.get(key) for key in ("minimum", "exclusiveMinimum", "maximum"))
     if low is None and above is None:
         return ""
@@ -147,7 +160,10 @@ def cell(step):
         field, values = Parameters.model_fields[name], allowed(name)
         value = STARTS.get(step, {}).get(name, field.default)
         shown = json.dumps(value) if isinstance(value, str) else repr(value)
-        lines.append(f"{name} = {shown}  # {field.description}" + (f" ({values})" if values else ""))
+        line = f"{name} = {shown}  # {field.description}" + (f" ({values})" if values else "")
+        if len(line) > 110:
+            line = line[:107].rpartition(",")[0] + ", …)"
+        lines.append(line)
     return "\n".join(lines)
 
 
@@ -186,6 +202,8 @@ def checked(given_parameters):
         name, message, value = first["loc"][0], first["msg"], first["input"]
         if first["type"] == "extra_forbidden":
             message = f"a parameter must be one of {', '.join(Parameters.model_fields)}; got {name!r}"
+        elif error.error_count() > 1:  # neither of two kinds of values
+            message = f"{name} must be one of {allowed(name)}; got {value!r}"
         else:
             message = f"{name} {message.replace('Input should', 'must', 1)}, got {value!r}"
         raise ValueError(message) from None

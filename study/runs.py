@@ -12,14 +12,17 @@ import os
 import shutil
 import sys
 from contextlib import contextmanager
+from functools import partial
 
 import torch
+from tqdm import tqdm
 
 import bnat_utils as bnat
-from study import checks, features, norms, parameters, records
+from study import checks, controls, datasets, features, norms, parameters, records
 from study.experiments import EVALUATION
+from study.networks import load_foreign
 from study.records import folders, load_record, lock, read, read_record
-from study.weights import blank, checkpoint, digest, load_foreign, save_weights, trained
+from study.weights import blank, checkpoint, digest, save_weights, trained
 
 if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
     # glibc hands big freed blocks back to the kernel, which clears them anew at every layer; here they are
@@ -52,14 +55,13 @@ def fits(setting, images):
 
 
 # ------------------------------------------------------------------------------------------------- training
-def settings_of(run):
-    """What bnat.train wants to know of a run."""
+def settings_of(run, model):
+    """What bnat.train wants to know of a run that trains `model`."""
     info = bnat.DATASETS[run["data"]]
-    return dict(
+    return controls.part(run, model) | dict(
         epochs=run["epochs"], lr=run["lr"], eps=run["epsilon"] / 255, step_size=run["attack_step_size"] / 255,
-        steps=run["attack_steps"], trainable=run["trainable"], batch_size=run["batch_size"],
-        weight_decay=run["weight_decay"], schedule=run["schedule"], pad=info["pad"], flip=info["flip"],
-        seed=run["seed"],
+        steps=run["attack_steps"], batch_size=run["batch_size"], weight_decay=run["weight_decay"],
+        schedule=run["schedule"], pad=info["pad"], flip=info["flip"], seed=run["seed"],
     )  # fmt: skip
 
 
@@ -69,8 +71,9 @@ def forecast(exp, model, images, labels):
     if len(labels) * run["epochs"] < 100 * few:
         return 0
     with torch.random.fork_rng():
-        trial = settings_of(run) | dict(epochs=2)
-        epochs = list(bnat.train(copy.deepcopy(model), images[:few], labels[:few], **trial))
+        trial = copy.deepcopy(model)
+        settings = settings_of(run, trial) | dict(epochs=2)
+        epochs = list(bnat.train(trial, images[:few], labels[:few], **settings))
     return epochs[1]["seconds"] / few * len(labels) * run["epochs"] / 60
 
 
@@ -124,7 +127,7 @@ def train(exp, data):
     # three epochs of CIFAR-10 repay the compiling
     compiled = bool(shutil.which("g++")) and updates * run["epochs"] * run["attack_steps"] > 8000
     epochs = bnat.train(
-        model, images, labels, **settings_of(run), state=state, progress=exp.name, compiled=compiled
+        model, images, labels, **settings_of(run, model), state=state, progress=exp.name, compiled=compiled
     )
     with fits("batch_size", run["batch_size"]):
         for state in epochs:
@@ -162,15 +165,26 @@ def images_of(data, settings):
     return [t[: settings["images"]] for t in data["test"]]
 
 
-def measure(model, data, settings, seed, earlier, done=None, save_done=lambda _: None):
-    """One evaluation: its settings to {name: tensor}. earlier: the run's evaluations made before, by name."""
+def in_parts(attack, x, y, state, size=100):
+    """An attack's {name: bool [N]}, on `size` images at a time; what is done is kept in the file `state`."""
+    done = read(state, records.parse_json) or {}
+    for part in tqdm(range(0, len(y), size), desc="AutoAttack", delay=3):
+        if str(part) not in done:
+            found = attack(x[part : part + size], y[part : part + size])
+            done[str(part)] = {name: flags.tolist() for name, flags in found.items()}
+            records.write_json(state, done)
+    return {name: torch.tensor([f for part in done.values() for f in part[name]]) for name in done["0"]}
+
+
+def measure(model, data, settings, seed, earlier, state):
+    """One evaluation: its settings to {name: tensor}. earlier: the run's others; state: see `in_parts`."""
     torch.manual_seed(seed)
     (x, y), kind, eps = images_of(data, settings), settings["kind"], settings.get("epsilon", 0) / 255
     if kind == "autoattack":
-        result = bnat.autoattack(model, x, y, eps=eps, done=done, save=save_done)
-        return result | dict(robust=list(result.values())[-1])
+        found = in_parts(partial(bnat.autoattack, model, eps=eps), x, y, state)
+        return found | dict(robust=list(found.values())[-1])
     if kind == "checks":
-        return checks.check_attacks(model, x, y, eps=eps, done=done, save=save_done)
+        return checks.check_attacks(model, x, y, eps=eps)
     if kind == "features":
         return features.bn_features(model, x, y, eps=eps)
     if kind == "norms":
@@ -179,15 +193,13 @@ def measure(model, data, settings, seed, earlier, done=None, save_done=lambda _:
         return norms.by_source(model, data["train"], x, y, eps=eps)
     if kind == "curve":
         radii = [epsilon / 255 for epsilon in settings["epsilons"]]
-        rates = [bnat.evaluate(model, x, y, eps=e, steps=settings["steps"])["robust"] for e in radii]
-        return dict(robust=torch.stack(rates))
+        found = [bnat.evaluate(model, x, y, eps=e, steps=settings["steps"])["robust"] for e in radii]
+        return dict(robust=torch.stack(found))
     if kind == "margin":  # on what PGD on the cross-entropy leaves
         pgd = next(e for e in earlier.values() if same_attack(e["settings"], settings))
         alive = torch.from_numpy(pgd["robust"][: len(y)].copy())
-        robust = bnat.multi_targeted(
-            model, x, y, eps=eps, steps=settings["steps"], alive=alive, progress="multi-targeted PGD"
-        )
-        return dict(robust=robust)
+        attack = dict(eps=eps, steps=settings["steps"], alive=alive, progress="multi-targeted PGD")
+        return dict(robust=bnat.multi_targeted(model, x, y, **attack))
     steps, restarts = settings["steps"], settings["restarts"]
     return bnat.evaluate(model, x, y, eps=eps, steps=steps, restarts=restarts, progress=f"PGD-{steps}")
 
@@ -205,19 +217,9 @@ def evaluate(exp, model, weights, data):
         earlier = read_record(*reversed(folders(exp)))["evaluations"]
         if name in earlier:
             continue
-        part = f"{exp.name}.{name}.{weights[:10]}.{EVALUATION}.{bnat.EVAL_BATCH}.json"
-        state = exp.out / "checkpoints" / part
-        done = read(state, records.parse_json)
+        state = exp.out / "checkpoints" / f"{exp.name}.{name}.{weights[:10]}.{EVALUATION}.json"
         with fits("BNAT_EVAL_BATCH", bnat.EVAL_BATCH):
-            found = measure(
-                model,
-                data,
-                settings,
-                exp.run["seed"],
-                earlier,
-                done,
-                lambda d, s=state: records.write_json(s, d),
-            )
+            found = measure(model, data, settings, exp.run["seed"], earlier, state)
         encoded = {key: records.encode(value) for key, value in found.items()}
         records.write_json(home / f"{name}.json", encoded | dict(settings=settings, weights=weights))
         state.unlink(missing_ok=True)
@@ -242,7 +244,7 @@ def run(exp):
         return record
     if exp.run["data"] == "digits":  # so small that a second thread only waits for the first
         torch.set_num_threads(1)
-    data = bnat.load_data(exp.run["data"], exp.data_dir)
+    data = datasets.load(exp.run["data"], exp.data_dir)
     with lock(exp):
         if record := load_record(exp):  # by now: the process that held the lock has made it
             return record
@@ -276,7 +278,7 @@ def transfer(targets, source, images):
     if attacked is None or digest(attacked) != known["weights"]:
         return flags
     try:
-        data = bnat.load_data(source.run["data"], source.data_dir, download=False)
+        data = datasets.load(source.run["data"], source.data_dir, download=False)
     except ValueError:  # no data here
         return flags
     torch.manual_seed(source.run["seed"])

@@ -1,7 +1,7 @@
 """A run's network and its weights: where it starts, what is kept of it, and how it is got back.
 
 Decided here: what a committed weights.safetensors holds, and when a network counts as the record's own. Not
-here: training (runs.py) and the architectures (bnat_utils.py).
+here: training (runs.py) and the how a network is built (networks.py).
 """
 
 import hashlib
@@ -9,9 +9,8 @@ import hashlib
 import torch
 from safetensors.torch import save
 
-import bnat_utils as bnat
 from study import parameters, records
-from study.experiments import weights_file
+from study.networks import build, load_foreign
 from study.records import read, read_record
 
 
@@ -23,24 +22,7 @@ def digest(model):
 
 def blank(exp):
     """The network that an experiment starts from, but for its parent's weights."""
-    torch.manual_seed(exp.run["seed"])
-    foreign = "pretrain_weights" in (exp.parent or exp).run  # trained elsewhere on images as they are
-    return bnat.network(exp.run["arch"], exp.run["data"], normalize=not foreign)
-
-
-def load_foreign(model, name):
-    """Load a state_dict from elsewhere: the model's tensors in the model's order, whatever their names."""
-    own = model.state_dict()
-    try:
-        foreign = torch.load(weights_file(name), map_location="cpu", weights_only=True)
-        fitting = [t.shape for t in foreign.values()] == [t.shape for t in own.values()]
-    except Exception:  # whatever a file that is no checkpoint, or has code in it, makes torch raise
-        fitting = False
-    if not fitting:
-        raise ValueError(
-            f"pretrain_weights must be a state_dict with the tensors of the network `arch`, got {str(name)!r}"
-        )
-    model.load_state_dict(dict(zip(own, foreign.values(), strict=True)))
+    return build(exp.run, exp.parent and exp.parent.run)
 
 
 def checkpoint(exp):
@@ -74,8 +56,7 @@ def network(name):
     if run["parent"]:
         model = network(run["parent"])
     else:
-        torch.manual_seed(run["seed"])
-        model = bnat.network(run["arch"], run["data"], normalize="pretrain_weights" not in run)
+        model = build(run)
     if not files:
         load_foreign(model, "pyautoattack")
     else:

@@ -7,6 +7,7 @@ import shutil
 import foolbox
 import pytest
 import torch
+import torchvision
 from conftest import bnat
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -124,27 +125,92 @@ def test_evaluate_sees_a_constant_classifier_as_such():
     assert (result["adversarial_predictions"] == 3).all()
 
 
+def with_statistics(model, x):
+    """The model in eval mode, with γ, β and running statistics that are not the initial ones."""
+    with torch.no_grad():
+        for m in model.modules():
+            if isinstance(m, nn.modules.batchnorm._BatchNorm):
+                m.weight.uniform_(0.5, 1.5), m.bias.normal_(0, 0.1)
+        model.train()(x)
+    return model.eval()
+
+
+def assert_folds(model, x, left=0):
+    """The folded network is the network, now and after an update; `left` of its BN stay."""
+    with torch.no_grad():
+        folded = bnat.fold_bn(with_statistics(model, x))
+        assert sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in folded.modules()) == left
+        torch.testing.assert_close(folded(x), model(x), rtol=1e-5, atol=1e-5 * model(x).abs().max().item())
+        for tensor in model.state_dict().values():
+            tensor.mul_(1.01) if tensor.is_floating_point() else None
+        assert bnat.fold_bn(model, into=folded) is folded
+        torch.testing.assert_close(folded(x), model(x), rtol=1e-5, atol=1e-5 * model(x).abs().max().item())
+
+
 FOLDED = [("resnet8", "digits"), ("resnet20", "cifar10"), ("resnet56", "cifar10"), ("resnet18", "cifar10")]
 
 
 @pytest.mark.parametrize("arch, data", [*FOLDED, ("linear", "cifar10"), ("perceptron", "cifar10")])
 def test_folding_bn_is_exact(arch, data):
     torch.manual_seed(0)
-    model = bnat.network(arch, data)
     x = torch.rand(8, *((1, 8, 8) if data == "digits" else (3, 32, 32)), device=bnat.DEVICE)
-    with torch.no_grad():
-        for m in model.modules():
-            if isinstance(m, nn.BatchNorm2d):
-                m.weight.uniform_(0.5, 1.5), m.bias.normal_(0, 0.1)
-        model.train()(x)  # running statistics that are not the initial ones
-        model.eval()
-        folded = bnat.fold_bn(model)
-        assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
-        torch.testing.assert_close(folded(x), model(x), rtol=1e-5, atol=1e-5)
-        for tensor in model.state_dict().values():  # an update later
-            tensor.mul_(1.01) if tensor.is_floating_point() else None
-        assert bnat.fold_bn(model, into=folded) is folded
-        torch.testing.assert_close(folded(x), model(x), rtol=1e-5, atol=1e-5)
+    assert_folds(bnat.network(arch, data), x)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "vgg11_bn"])
+def test_folding_bn_is_exact_for_networks_of_torchvision(name):
+    torch.manual_seed(0)
+    model = getattr(torchvision.models, name)(num_classes=10).to(bnat.DEVICE)
+    assert_folds(model, torch.rand(4, 3, 32, 32, device=bnat.DEVICE))
+
+
+def test_bn_that_is_not_behind_a_convolution_stays_and_is_counted():
+    torch.manual_seed(0)
+    model = torchvision.models.densenet121(num_classes=10).to(bnat.DEVICE)
+    with pytest.warns(UserWarning, match="^62 of 121 BN are not folded for the attack, which is slower$"):
+        assert_folds(model, torch.rand(4, 3, 32, 32, device=bnat.DEVICE), left=62)
+
+
+class Awkward(nn.Module):
+    """What folding must see: a bias, a BN behind two convolutions, one behind a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+        self.left, self.right, self.shared = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.twice, self.bn = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(144, 12), nn.BatchNorm1d(12), nn.Linear(12, 10))
+
+    def forward(self, x):
+        x = torch.relu(self.conv(x))
+        x = torch.relu(self.shared(self.left(x)) + self.shared(self.right(x)))
+        seen = self.twice(x)  # used by the BN and beside it
+        return self.head(self.bn(seen) + seen)
+
+
+def test_a_bn_of_two_convolutions_stays_and_one_behind_a_linear_layer_folds():
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="2 of 4 BN are not folded"):
+        assert_folds(Awkward().to(bnat.DEVICE), torch.rand(8, 1, 8, 8, device=bnat.DEVICE), left=2)
+
+
+class Branching(nn.Module):
+    """A network whose forward branches on the images, which no graph can say."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn, self.fc = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(144, 10)
+
+    def forward(self, x):
+        x = self.bn(self.conv(x if x.mean() > 0.5 else 1 - x))
+        return self.fc(x.relu().flatten(1))
+
+
+def test_a_network_that_cannot_be_traced_is_attacked_as_it_is(digits):
+    torch.manual_seed(0)
+    model = Branching().to(bnat.DEVICE)
+    with pytest.warns(UserWarning, match="^1 of 1 BN are not folded for the attack, which is slower$"):
+        assert_folds(model, bnat.to_float(digits["test"][0][:20]), left=1)
 
 
 def test_architectures_have_the_published_sizes():
@@ -210,25 +276,6 @@ def test_autoattack_is_the_package_s(trained, attacked):
     adv, _ = package.run_standard_evaluation(bnat.to_float(x), y, batch_size=20)
     with torch.no_grad():
         assert torch.equal((trained(adv).argmax(1) == y).cpu(), ours["square"])
-
-
-def test_autoattack_goes_on_where_it_was_cut_off(trained, attacked, monkeypatch):
-    x, y, whole = attacked
-    calls, run, kept = [], AutoAttack.run_standard_evaluation, {}
-
-    def counted(self, *args, **kwargs):
-        if len(calls) == 4:
-            raise KeyboardInterrupt  # after the first component, whose three batches at most are done
-        calls.append(self.attacks_to_run)
-        return run(self, *args, **kwargs)
-
-    monkeypatch.setattr(AutoAttack, "run_standard_evaluation", counted)
-    with pytest.raises(KeyboardInterrupt):
-        bnat.autoattack(trained, x, y, eps=32 / 255, batch_size=20, save=kept.update)
-    calls[:] = [None] * 5
-    resumed = bnat.autoattack(trained, x, y, eps=32 / 255, batch_size=20, done=kept)
-    assert ["apgd-ce"] not in calls
-    assert all(torch.equal(a, b) for a, b in zip(resumed.values(), whole.values(), strict=True))
 
 
 # ------------------------------------------------------------------------------------- multi-targeted PGD

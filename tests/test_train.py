@@ -79,9 +79,9 @@ def test_training_a_few_convolution_weights_leaves_no_trace_on_the_network(digit
     assert (model.conv1.weight != before).all()
 
 
-def test_a_diverging_training_stops_and_says_where(digits):
-    where = r"loss is (nan|inf) at epoch 1, step \d+ of 17, lr .*: choose a lower lr"
-    with pytest.raises(FloatingPointError, match=where):
+def test_a_diverging_training_stops_and_says_when(digits):
+    when = r"^epoch 1: the loss is not finite, take an lr below 1e\+20$"
+    with pytest.raises(FloatingPointError, match=when):
         last(start(), *digits["train"], epochs=2, lr=1e20)
 
 
@@ -115,5 +115,5 @@ def test_a_training_gives_the_loss_that_it_gave_in_the_first_study(digits, part)
 
 def test_a_network_without_the_part_to_train_is_refused(digits):
     model = bnat.network("linear", "digits")
-    with pytest.raises(ValueError, match="^trainable='bn': Sequential has no such parameters$"):
+    with pytest.raises(ValueError, match="^trainable='bn': the network has no such layers, but Linear$"):
         next(bnat.train(model, *digits["train"], epochs=1, lr=0.1, trainable="bn", pad=1))

@@ -1,0 +1,103 @@
+"""The network of a run, as it is initialised: one of bnat's, or a user's own by its import path.
+
+Decided here: how a name becomes a network, what is put in front of a user's own and what it must give back,
+how a file of somebody else's weights fills it. Not here: the weights of records (weights.py).
+"""
+
+import hashlib
+import importlib.util
+import inspect
+import pkgutil
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+import bnat_utils as bnat
+
+
+def resolve(path):
+    """The function that an import path "package.module:function" names; ValueError where there is none."""
+    try:
+        return pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"arch must be importable, got {path!r}: {error}") from None
+
+
+def source(path):
+    """SHA-256 of the file that the function of an import path stands in: it decides the network."""
+    return hashlib.sha256(Path(inspect.getsourcefile(resolve(path))).read_bytes()).hexdigest()
+
+
+def _options(function, given, classes):
+    """The keyword arguments of a call: those given, and num_classes where the function takes it."""
+    taken = inspect.signature(function).parameters
+    takes = "num_classes" in taken or any(p.kind is p.VAR_KEYWORD for p in taken.values())
+    return (dict(num_classes=classes) if takes else {}) | given
+
+
+def _own(path, data, normalize, options):
+    """A user's network, the normalisation of `data` before it. ValueError: it does not give the logits."""
+    info, function = bnat.DATASETS[data], resolve(path)
+    mean, std = (info["mean"], info["std"]) if normalize else ((0.0,), (1.0,))
+    try:
+        net = function(**_options(function, options, info["classes"]))
+        model = torch.nn.Sequential(OrderedDict(normalize=bnat.Normalize(mean, std), net=net))
+        model = model.to(bnat.DEVICE)
+        images = torch.zeros(2, len(info["mean"]), info["size"], info["size"], device=bnat.DEVICE)
+        with torch.no_grad(), bnat.eval_mode(model):
+            found = tuple(model(images).shape)
+    except Exception as error:  # whatever somebody's network raises
+        why = str(error).split("\n")[0]
+        raise ValueError(f"arch must take images of {data}, got {path!r}: {why}") from error
+    if found != (2, info["classes"]):
+        raise ValueError(f"arch must give {info['classes']} logits an image, got {path!r}: {found[1:]}")
+    return model
+
+
+def build(run, parent=None):
+    """The network of a run as its seed initialises it. run, parent: those of a record, or an experiment's."""
+    torch.manual_seed(run["seed"])
+    if ":" in run["arch"]:
+        return _own(run["arch"], run["data"], run.get("normalize", True), run.get("arch_options", {}))
+    foreign = "pretrain_weights" in (parent or run)  # trained elsewhere, on images as they are
+    given = dict(normalize=run.get("normalize", not foreign), norm=run.get("norm", "batch"))
+    return bnat.network(run["arch"], run["data"], **given)
+
+
+# ----------------------------------------------------------------------------------- somebody else's weights
+def weights_file(name):
+    """The file of `pretrain_weights`; "pyautoattack": the standard ResNet-18 that ships in that package."""
+    path = Path(str(name))
+    if name == "pyautoattack":
+        package = importlib.util.find_spec(name).submodule_search_locations[0]
+        path = Path(package, "examples", "model_test.pt")
+    if not path.is_file():
+        raise ValueError(
+            f'pretrain_weights must be "pyautoattack" or a file with a state_dict, got {str(name)!r}'
+        )
+    return path
+
+
+def load_foreign(model, name):
+    """Fill a network with the state_dict of a file (.safetensors, or torch's without code).
+
+    By names, or in their order where it has none of the network's. ValueError: the first that does not fit.
+    """
+    path, target = weights_file(name), getattr(model, "net", model)  # a user's own, without what is before it
+    try:
+        safe = path.suffix == ".safetensors"
+        foreign = load_file(path) if safe else torch.load(path, "cpu", weights_only=True)
+        foreign = {key: tensor.detach() for key, tensor in foreign.items()}
+    except Exception:  # whatever a file that is no such thing makes them raise
+        raise ValueError(f"pretrain_weights must be a state_dict of tensors, got {str(name)!r}") from None
+    own = target.state_dict()
+    if not own.keys() & foreign.keys() and len(own) == len(foreign):
+        foreign = dict(zip(own, foreign.values(), strict=True))
+    for key in [*own, *foreign]:
+        has, needs = (list(t[key].shape) if key in t else "missing" for t in (foreign, own))
+        if has != needs:
+            why = f"{key} is {has}, not {needs}"
+            raise ValueError(f"pretrain_weights must have the tensors of `arch`, got {str(name)!r}: {why}")
+    target.load_state_dict(foreign)

@@ -1,0 +1,185 @@
+"""A user's own network and weights: by import path, by file."""
+
+import json
+import re
+
+import pytest
+import torch
+from conftest import FAST, bnat, copy, run
+from safetensors.torch import save_file
+from torch import nn
+
+from study import networks, records, runs
+from study.experiments import experiment
+from study.weights import digest, network
+
+MINE = """
+from torch import nn
+
+def make(num_classes, width=4):
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(16 * width, num_classes),
+    )
+
+def plain(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
+
+def three():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+
+def coloured(num_classes):
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, num_classes))
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """The name of a module that a user wrote, importable."""
+    name = f"mine_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+def made(step, **changes):
+    exp = experiment(step, **FAST | dict(epochs=1) | changes)
+    return exp, runs.run(exp)
+
+
+def test_bn_only_at_of_a_user_s_own_network(root, mine):
+    exp, _ = made("finetune", arch=f"{mine}:make", pretrain_epochs=1)
+    start, end = (network(name).state_dict() for name in (exp.parent.name, exp.name))
+    moved = {key for key in start if not torch.equal(start[key], end[key])}
+    assert {key.rpartition(".")[2] for key in moved if key.startswith("net.1")} >= {"weight", "bias"}
+    assert all(key.startswith("net.1.") for key in moved), "more than BN moved"
+    assert re.fullmatch(rf"finetune_{mine}-make_bn_eps32_seed0_\w{{10}}", exp.name)
+
+
+def test_a_user_s_own_network_takes_options(root, mine):
+    wide, usual = (
+        experiment("pretrain", profile="quick", arch=f"{mine}:make", arch_options=options)
+        for options in (dict(width=8), None)
+    )
+    assert networks.build(wide.run).net[0].out_channels == 8 and wide.name != usual.name
+
+
+def test_another_source_makes_another_run(root, mine, tmp_path):
+    names = []
+    for text in (MINE, MINE + "\n# changed\n"):
+        (tmp_path / f"{mine}.py").write_text(text)
+        names.append(experiment("pretrain", profile="quick", arch=f"{mine}:make").name)
+    assert names[0] != names[1]
+
+
+@pytest.mark.parametrize(
+    "function, sentence",
+    [
+        ("three", "arch must give 10 logits an image, got '.*:three': (3,)"),
+        ("coloured", "arch must take images of digits, got '.*:coloured': .*channels"),
+        ("missing", "arch must be importable, got '.*:missing': module .* has no attribute 'missing'"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused_in_a_sentence(root, mine, function, sentence):
+    with pytest.raises(ValueError, match="^" + sentence.replace("(3,)", r"\(3,\)")):
+        made("pretrain", arch=f"{mine}:{function}")
+
+
+def test_bn_only_training_of_a_network_without_bn_says_what_it_has(root, mine):
+    with pytest.raises(ValueError, match="^trainable='bn': the network has no such layers, but Linear$"):
+        made("scratch", arch=f"{mine}:plain")
+
+
+@pytest.mark.parametrize("arch", ["torchvision.models:mobilenet_v2", "torchvision.models:resnet18"])
+def test_a_network_of_torchvision_is_built_for_the_classes_of_the_data(arch):
+    exp = experiment("pretrain", arch=arch)
+    x = torch.zeros(2, 3, 32, 32, device=bnat.DEVICE)
+    assert networks.build(exp.run).eval()(x).shape == (2, 10)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_network_that_somebody_else_trained_is_evaluated_alone(root, mine, suffix):
+    torch.manual_seed(1)
+    theirs = networks.resolve(f"{mine}:make")(10)
+    if suffix == ".pt":
+        torch.save(theirs.state_dict(), root / "theirs.pt")
+    else:
+        save_file(theirs.state_dict(), root / "theirs.safetensors")
+    given = dict(arch=f"{mine}:make", pretrain_weights=root / f"theirs{suffix}", epochs=0, margin_images=20)
+    exp, record = made("pretrain", **given)
+    assert record["history"] == [] and record["margin"] is not None
+    assert digest(network(exp.name).net) == digest(theirs)
+
+
+def test_the_first_tensor_that_does_not_fit_is_named(root, mine):
+    state = networks.resolve(f"{mine}:make")(10).state_dict()
+    del state["1.running_mean"]
+    torch.save(state, root / "theirs.pt")
+    with pytest.raises(ValueError, match=r"theirs.pt': 1.running_mean is missing, not \[4\]$"):
+        made("pretrain", arch=f"{mine}:make", pretrain_weights=root / "theirs.pt", epochs=0)
+
+
+def test_papermill_trains_a_network_of_the_working_directory(tmp_path):
+    folder = copy(tmp_path)
+    (folder / "my_models.py").write_text(MINE)
+    small = dict(FAST, epochs=1, arch="my_models:make")
+    given = [word for name, value in small.items() for word in ("-p", name, str(value))]
+    run("papermill", "notebooks/01_pretrain.ipynb", "out.ipynb", *given, cwd=folder)
+    record = next((folder / "out").rglob("pretrain_my_models-make_*/run.json"))
+    assert json.loads(record.read_text())["run"]["arch"] == "my_models:make"
+
+
+# ------------------------------------------------------------------------------------------- normalisations
+@pytest.mark.parametrize("norm", [norm for norm in bnat.NORMS if norm != "batch"])
+def test_a_network_with_another_normalisation_trains_and_is_judged(root, norm):
+    exp, record = made("pretrain", norm=norm, epsilon=0, epochs=12, lr=0.2, check_images=10)
+    model = network(exp.name)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    assert exp.run["norm"] == norm and record["norms"] and record["pgd"]["clean"].mean() > 0.5
+
+
+def test_the_normalisations_are_what_they_are_called():
+    groups = {}
+    for norm in ("group", "layer"):
+        layers = [m for m in bnat.network("resnet20", norm=norm).modules() if isinstance(m, nn.GroupNorm)]
+        groups[norm] = {m.num_channels // m.num_groups for m in layers}, {m.num_groups for m in layers}
+    assert groups["group"][0] == {8} and groups["layer"][1] == {1}
+    layers = [
+        m for m in bnat.network("resnet20", norm="instance").modules() if isinstance(m, nn.InstanceNorm2d)
+    ]
+    assert layers and all(m.affine and not m.track_running_stats for m in layers)
+
+
+def test_without_normalisation_a_residual_branch_starts_at_0():
+    model = bnat.network("resnet8", "digits", norm="none")
+    x = torch.rand(2, 4, 8, 8, device=bnat.DEVICE)
+    assert torch.equal(model.layer1_0(x), x)
+    assert all(m.bias is not None for m in model.modules() if isinstance(m, nn.Conv2d))
+
+
+@pytest.mark.parametrize("norm", ["group", "layer", "instance"])
+def test_the_affine_parameters_of_any_normalisation_train_alone(root, norm):
+    exp, _ = made("finetune", norm=norm, trainable="norm", pretrain_epochs=1)
+    start, end = (network(name) for name in (exp.parent.name, exp.name))
+    moved = {
+        key for key, value in end.state_dict().items() if not torch.equal(value, start.state_dict()[key])
+    }
+    affine = {
+        f"{path}.{key}"
+        for path, m in end.named_modules()
+        if isinstance(m, (nn.GroupNorm, nn.InstanceNorm2d))
+        for key in ("weight", "bias")
+    }
+    assert moved == affine
+
+
+def test_frozen_statistics_stay_while_gamma_and_beta_move(root):
+    exp, _ = made("finetune", trainable="bn_affine", pretrain_epochs=1)
+    start, end = (network(name).state_dict() for name in (exp.parent.name, exp.name))
+    moved = {key.rpartition(".")[2] for key in start if not torch.equal(start[key], end[key])}
+    assert moved == {"weight", "bias"}
+
+
+def test_a_run_with_bn_keeps_its_identity():
+    assert "norm" not in experiment("pretrain").run
+    assert records.read_record(*records.folders(experiment("finetune", epsilon=8))) is not None
