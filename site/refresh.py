@@ -13,7 +13,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from study import answer, parameters, records  # noqa: E402
-from study.experiments import CONTROLS, ROWS, experiment  # noqa: E402
+from study.experiments import CONTROLS, NORMALISED, ROWS, experiment  # noqa: E402
 
 TABLES = ("04_main_table", "04_claims")
 
@@ -40,7 +40,7 @@ def readme(text):
             return block[0]
         return block[1] + block[2] + "".join(rows(tables[header[0]], header))
 
-    known = records.study_rows(rows=ROWS | CONTROLS)
+    known = records.study_rows(rows=ROWS | CONTROLS | NORMALISED)
     said = answer.sentences(known, experiment("pretrain"))
     text = re.sub(
         r"(<!-- answer -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{said}\n{m[2]}", text, flags=re.DOTALL

@@ -47,7 +47,20 @@ CONTROLS = {
     "head_stats": ("AT of the head, BN statistics follow", "finetune", dict(trainable="head+stats")),
     "conv_subset": ("AT of as many convolution weights", "finetune", dict(trainable="conv_subset", lr=0.8)),
 }
-LABELS = {key: label for key, (label, _, _) in (ROWS | CONTROLS).items()}
+# of 07_norms: standard training under C7's normalisations, and AT of the affine parameters of each alone
+NORMALISED = {
+    f"norm_{norm}": (f"Standard training, {name}", "pretrain", dict(epsilon=0, norm=norm))
+    for norm, name in dict(batch="BN", group="group normalisation", layer="layer normalisation",
+                           instance="instance normalisation", none="no normalisation").items()
+}  # fmt: skip
+AFFINE = {
+    "affine_bn": ("AT of BN's γ and β, statistics frozen", "finetune", dict(trainable="bn_affine")),
+    "affine_group": ("AT of γ and β, group normalisation", "finetune", dict(norm="group", trainable="norm")),
+    "affine_layer": ("AT of γ and β, layer normalisation", "finetune", dict(norm="layer", trainable="norm")),
+    "affine_instance": ("AT of γ and β, instance normalisation", "finetune",
+                        dict(norm="instance", trainable="norm")),
+}  # fmt: skip
+LABELS = {key: label for key, (label, _, _) in (ROWS | CONTROLS | NORMALISED | AFFINE).items()}
 # what the first study did otherwise, three seeds from 0 on (of the controls one, 0); its weights are gone
 FIRST_STUDY = {
     "standard": dict(epsilon=0, epochs=8),
@@ -230,12 +243,17 @@ def _evaluations(p, defaults, data, run):
     radii = [eps * factor for factor in (0, 0.125, 0.25, 0.5, 0.75, 1, 1.5, 2, 4)]
     curve = dict(kind="curve", epsilons=radii, steps=steps, images=n_curve)
     # the same images for every network, the smaller sets parts of the larger
-    drawn = np.random.default_rng(2022).permutation(info["test"])[:n_aa]
-    autoattack = dict(kind="autoattack", epsilon=eps, images=n_aa, index=sorted(drawn.tolist()))
+    order = np.random.default_rng(2022).permutation(info["test"])
+    autoattack = dict(kind="autoattack", epsilon=eps, images=n_aa, index=sorted(order[:n_aa].tolist()))
     plan[f"curve_eps{eps:g}_steps{steps}_n{n_curve}"] = curve
     plan[f"autoattack_eps{eps:g}_random{n_aa}"] = autoattack
     plan[f"checks_eps{eps:g}_n{n_check}"] = dict(kind="checks", epsilon=eps, images=n_check)
     plan[f"features_eps{eps:g}_n{n_features}"] = dict(kind="features", epsilon=eps, images=n_features)
+    if run["step"] == "pretrain" and not run["epsilon"]:  # R at radii that break fragile features in part
+        radii = [eps * factor for factor in (1 / 32, 1 / 16, 1 / 8, 1 / 4)]
+        index = sorted(order[:n_check].tolist())
+        small = dict(kind="small", radii=radii, steps=steps, images=n_check, index=index)
+        plan[f"small_eps{eps:g}_steps{steps}_random{n_check}"] = small
     n_norms = n if n_check and run["arch"] in bnat.ARCHS else 0
     plan[f"norms_eps{eps:g}_n{n_norms}"] = dict(kind="norms", epsilon=eps, images=n_norms)
     n_statistics = n_check if n_features else 0

@@ -142,13 +142,42 @@ def by_source(model, train, x, y, *, eps):
     found = {}
     for source, images in zip(SOURCES, (few, adv, torch.where(half, few, adv)), strict=True):
         other = with_statistics_of(model, images)
-        pgd = bnat.evaluate(other, x, y, eps=eps)
-        found[f"clean {source}"] = pgd["clean"]
-        found[f"R {source}"] = bnat.multi_targeted(other, x, y, eps=eps, alive=pgd["robust"])
+        found[f"clean {source}"], found[f"R {source}"] = survivors(other, x, y, eps)
     return found
 
 
+def survivors(model, x, y, eps):
+    """Clean accuracy and R, what survives both attacks, on images x with labels y: two bool [n]."""
+    pgd = bnat.evaluate(model, x, y, eps=eps)
+    return pgd["clean"], bnat.multi_targeted(model, x, y, eps=eps, alive=pgd["robust"])
+
+
+def at_radii(model, x, y, radii):
+    """R at several radii in 1/255, and at 0: {"0": bool [n], "0.25": bool [n], ...}."""
+    found = {f"{radius:g}": survivors(model, x, y, radius / 255) for radius in radii}
+    return {"0": next(iter(found.values()))[0]} | {radius: robust for radius, (_, robust) in found.items()}
+
+
 # ------------------------------------------------------------------------------------------------- summing up
+def fragility_table(rows):
+    """Standard training under each normalisation, {key: {seed: record}}: R at small radii, LIGS."""
+    table = {}
+    for key, seeds in rows.items():
+        measured = [record["small"] for record in seeds.values() if record["small"]]
+        radii = [radius for radius in measured[0] if radius.replace(".", "").isdigit()] if measured else []
+        row = table[LABELS[key]] = {
+            "random test images": measured[0]["settings"]["images"] if measured else 0
+        }
+        for radius in radii:
+            title = "clean %" if radius == "0" else f"R % at {radius}/255"
+            row[title] = mean_sd([100 * flags[radius].mean() for flags in measured])
+        smooth = [record["norms"]["ligs"].mean() for record in seeds.values() if record["norms"]]
+        row["LIGS"] = mean_sd(smooth, 3) if smooth else "not yet run"
+    return (
+        pd.DataFrame.from_dict(table, orient="index").fillna("not yet run").rename_axis("mean ± sd (seeds)")
+    )
+
+
 def smoothness_table(found):
     """LIGS of {label: record}: the mean over images with its 95 % interval, and its quartiles."""
     table = {}

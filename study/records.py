@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from study import parameters
 from study.experiments import EVALUATION, GENERATION, ROWS, experiment
 
-KINDS = ("pgd", "margin", "autoattack", "curve", "checks", "features", "norms", "statistics")
+KINDS = ("pgd", "margin", "autoattack", "curve", "checks", "features", "norms", "statistics", "small")
 
 
 def folders(exp):
@@ -203,6 +203,8 @@ def at_epsilon(record, epsilon):
     hidden = {}
     for kind in (*KINDS, "tuning_pgd", "tuning_margin"):
         settings = record[kind]["settings"] if record[kind] else {}
+        if "radii" in settings:  # at several of its own
+            continue
         if record[kind] and epsilon not in (settings.get("epsilon"), *settings.get("epsilons", ())):
             hidden[kind] = None
     return record | hidden

@@ -183,14 +183,13 @@ def measure(model, data, settings, seed, earlier, state):
     if kind == "autoattack":
         found = in_parts(partial(bnat.autoattack, model, eps=eps), x, y, state)
         return found | dict(robust=list(found.values())[-1])
-    if kind == "checks":
-        return checks.check_attacks(model, x, y, eps=eps)
-    if kind == "features":
-        return features.bn_features(model, x, y, eps=eps)
-    if kind == "norms":
-        return norms.readouts(model, x, y, eps=eps)
+    own = dict(checks=checks.check_attacks, features=features.bn_features, norms=norms.readouts)
+    if kind in own:
+        return own[kind](model, x, y, eps=eps)
     if kind == "statistics":
         return norms.by_source(model, data["train"], x, y, eps=eps)
+    if kind == "small":
+        return norms.at_radii(model, x, y, settings["radii"])
     if kind == "curve":
         radii = [epsilon / 255 for epsilon in settings["epsilons"]]
         found = [bnat.evaluate(model, x, y, eps=e, steps=settings["steps"])["robust"] for e in radii]

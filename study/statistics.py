@@ -70,12 +70,12 @@ def over_seeds(values):
     return mean, sd, values.size
 
 
-def mean_sd(values):
+def mean_sd(values, digits=1):
     """Values of seeds as text: "46.4 ± 2.1 (3)", mean ± sd (seeds); "46.4 (1)" of one, else "not yet run"."""
     mean, sd, n = over_seeds(values)
     if n == 0:
         return "not yet run"
-    return f"{mean:.1f} ± {sd:.1f} ({n})" if n > 1 else f"{mean:.1f} (1)"
+    return f"{mean:.{digits}f} ± {sd:.{digits}f} ({n})" if n > 1 else f"{mean:.{digits}f} (1)"
 
 
 def t_interval(values, level=0.95, seeds=None):

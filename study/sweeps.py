@@ -6,6 +6,7 @@ runs when and where (Snakefile), the ranges of the parameters (parameters.py), t
 
 import hashlib
 import itertools
+import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,8 @@ LONGEST_NAME = 200  # a file name has at most 255 bytes, and a log's has a suffi
 
 # parameters that a child shares with its parent: the same network and data, judged on the same images
 SHARED = (
-    "data", "data_dir", "arch", "seed", "eval_epsilon", "eval_steps", "eval_restarts", "eval_images",
-    "margin_images", "eval_split", "aa_images", "check_images",
+    "data", "data_dir", "image_size", "arch", "arch_options", "norm", "normalize", "seed", "eval_epsilon",
+    "eval_steps", "eval_restarts", "eval_images", "margin_images", "eval_split", "aa_images", "check_images",
 )  # fmt: skip
 OF_THE_PARENT = {
     "pretrain_epochs": "epochs",
@@ -70,7 +71,10 @@ def arguments(job, profile):
     """A job's parameters as the end of a papermill command line, quoted for a shell."""
     words = []
     for name, value in {"profile": profile, **job.parameters}.items():
-        words += ["-p", name, str(value)]
+        if isinstance(value, dict):
+            words += ["-y", json.dumps({name: value})]  # JSON is YAML
+        else:
+            words += ["-p", name, str(value)]
     return shlex.join(words)
 
 

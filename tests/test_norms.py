@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from conftest import bnat
@@ -78,3 +79,21 @@ def test_statistics_of_other_images_change_the_accuracy(trained, digits):
         < bnat.evaluate(trained, x, y, eps=0)["clean"].float().mean()
     )
     assert (found["R clean"] <= found["clean clean"]).all() and len(found) == 6
+
+
+def test_r_falls_with_the_radius_from_clean_accuracy_on(trained, digits):
+    x, y = (t[:100] for t in digits["test"])
+    found = norms.at_radii(trained, x, y, [1, 8, 32])
+    assert list(found) == ["0", "1", "8", "32"]
+    assert torch.equal(found["0"], bnat.evaluate(trained, x, y, eps=0)["clean"])
+    rates = [flags.float().mean() for flags in found.values()]
+    assert rates == sorted(rates, reverse=True) and rates[-1] < rates[0]
+
+
+def test_the_fragility_table_says_what_was_not_run():
+    flags = np.arange(10) < 4
+    record = dict(small={"0": flags, "0.5": ~flags, "settings": dict(images=10)}, norms=None)
+    table = norms.fragility_table({"norm_batch": {10: record, 11: record}, "norm_none": {}})
+    assert table.loc["Standard training, BN", "clean %"] == "40.0 ± 0.0 (2)"
+    assert table.loc["Standard training, BN", "R % at 0.5/255"] == "60.0 ± 0.0 (2)"
+    assert table.loc["Standard training, no normalisation", "R % at 0.5/255"] == "not yet run"
