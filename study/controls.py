@@ -1,7 +1,8 @@
-"""Controls that train something else than a part of the network: what they are, as an optimizer.
+"""Controls that train otherwise than a part of the network by SGD: what they are, as an optimizer.
 
-Decided here: which weights of a convolution stand for its channels' γ and β. Not here: the parts of a network
-that can be trained alone (bnat.TRAINABLE), the rows that the controls make (experiments.py).
+Decided here: which weights of a convolution stand for its channels' γ and β, what decay of γ towards 1 is.
+Not here: the parts of a network that can be trained alone (bnat.TRAINABLE), the rows that the controls make
+(experiments.py).
 """
 
 import torch
@@ -12,11 +13,30 @@ PARTS = (*bnat.TRAINABLE, "conv_subset")  # the values of `trainable`
 
 
 def part(run, model):
-    """The part of a model that a run trains, as bnat.train takes it."""
-    if run["trainable"] != "conv_subset":
-        return dict(trainable=run["trainable"])
-    own = {name: run[name] for name in ("lr", "weight_decay", "seed")}
-    return dict(trainable="all", optimizer=conv_subset(model, **own))
+    """The part of a model that a run trains, as bnat.train takes it; its optimizer where bnat has none."""
+    own = {name: run[name] for name in ("lr", "weight_decay")}
+    if run["trainable"] == "conv_subset":
+        return dict(trainable="all", optimizer=conv_subset(model, **own, seed=run["seed"]))
+    if run.get("gamma_decay") == "one":
+        return dict(trainable=run["trainable"], optimizer=decay_to_one(model, run["trainable"], **own))
+    return dict(trainable=run["trainable"])
+
+
+def decay_to_one(model, trainable, *, lr, weight_decay):
+    """An optimizer of a part of a model whose weight decay pulls every γ to 1, the rest to 0.
+
+    As where a layer scales by 1 + w and decay acts on w: what decay then takes away is what was learnt.
+    """
+    optimizer = bnat.sgd(bnat.set_trainable(model, trainable), lr, weight_decay)
+    gammas = [m.weight for m in model.modules() if isinstance(m, bnat.NORM)]
+    gammas = [gamma for gamma in gammas if gamma is not None and gamma.requires_grad]
+
+    def push(*_):  # SGD's own decay adds weight_decay * γ
+        for gamma in gammas:
+            gamma.grad -= weight_decay
+
+    optimizer.register_step_pre_hook(push)
+    return optimizer
 
 
 def conv_subset(model, *, lr, weight_decay, seed):

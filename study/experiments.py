@@ -60,7 +60,13 @@ AFFINE = {
     "affine_instance": ("AT of γ and β, instance normalisation", "finetune",
                         dict(norm="instance", trainable="norm")),
 }  # fmt: skip
-LABELS = {key: label for key, (label, _, _) in (ROWS | CONTROLS | NORMALISED | AFFINE).items()}
+GAMMA = {
+    "finetuned_one": ("BN-only AT, trained, γ decays to 1", "finetune", dict(gamma_decay="one")),
+    "random_one": ("BN-only AT, random, γ decays to 1", "scratch", dict(gamma_decay="one")),
+    "random_uniform": ("BN-only AT, random, γ starts in [0, 1]", "scratch", dict(gamma_start="uniform")),
+}
+EVERY = ROWS | CONTROLS | NORMALISED | AFFINE | GAMMA
+LABELS = {key: label for key, (label, _, _) in EVERY.items()}
 # what the first study did otherwise, three seeds from 0 on (of the controls one, 0); its weights are gone
 FIRST_STUDY = {
     "standard": dict(epsilon=0, epochs=8),
@@ -199,7 +205,7 @@ def _run(step, p, defaults, data, parent):
 
 
 def _network_of(p, arch):
-    """What decides the network beside `arch` and `data`; the study's own need none of it."""
+    """What decides the network, and its γ, beside `arch` and `data`; the main rows need none of it."""
     own = ":" in arch
     if p.arch_options and not own:
         raise ValueError(f"arch_options must be left out where arch is no import path, got {p.arch_options}")
@@ -208,6 +214,10 @@ def _network_of(p, arch):
     given = dict(norm=p.norm) if p.norm != "batch" else {}
     if own:
         given |= dict(source=networks.source(arch), arch_options=p.arch_options or {})
+    if p.gamma_decay == "one" and p.weight_decay:
+        given["gamma_decay"] = "one"
+    if p.gamma_start == "uniform":
+        given["gamma_start"] = "uniform"
     if p.normalize is not None and p.normalize != (own or p.pretrain_weights is None):
         given["normalize"] = p.normalize
     return given

@@ -60,10 +60,16 @@ def build(run, parent=None):
     """The network of a run as its seed initialises it. run, parent: those of a record, or an experiment's."""
     torch.manual_seed(run["seed"])
     if ":" in run["arch"]:
-        return _own(run["arch"], run["data"], run.get("normalize", True), run.get("arch_options", {}))
-    foreign = "pretrain_weights" in (parent or run)  # trained elsewhere, on images as they are
-    given = dict(normalize=run.get("normalize", not foreign), norm=run.get("norm", "batch"))
-    return bnat.network(run["arch"], run["data"], **given)
+        model = _own(run["arch"], run["data"], run.get("normalize", True), run.get("arch_options", {}))
+    else:
+        foreign = "pretrain_weights" in (parent or run)  # trained elsewhere, on images as they are
+        given = dict(normalize=run.get("normalize", not foreign), norm=run.get("norm", "batch"))
+        model = bnat.network(run["arch"], run["data"], **given)
+    if run.get("gamma_start") == "uniform":
+        for module in model.modules():
+            if isinstance(module, bnat.BN):
+                torch.nn.init.uniform_(module.weight)
+    return model
 
 
 # ----------------------------------------------------------------------------------- somebody else's weights

@@ -99,6 +99,10 @@ class Parameters(BaseModel):
     batch_size: Batch | None = Field(None, description="images an update")
     lr: Rate | None = Field(None, description="peak (cycle) or first (steps) learning rate of SGD")
     weight_decay: Share | None = Field(5e-4, description="L2 penalty of SGD")
+    gamma_decay: Literal["zero", "one"] = Field("zero", description="where weight decay pulls γ")
+    gamma_start: Literal["one", "uniform"] = Field(
+        "one", description="γ of random features; uniform: from 0 to 1 (Frankle et al. 2021)"
+    )
     schedule: choices(bnat.SCHEDULES) | None = Field(
         "cycle",
         description="of lr: up over 40 % and back to 0, or x 0.1 at 40, 60 and 80 %",
@@ -132,10 +136,12 @@ def names(step):
     """The parameters that the notebook of a step has; of the reading ones for any other word, "report"."""
     if step not in NOTEBOOKS:
         return ["profile", "data", "data_dir", "arch"]
-    left_out = {"pretrain": ("trainable", *PARENT), "scratch": (*PARENT, "pretrain_weights"), "finetune": ()}[
-        step
-    ]
-    return [name for name in Parameters.model_fields if name not in left_out]
+    left_out = {
+        "pretrain": ("trainable", *PARENT),
+        "scratch": (*PARENT, "pretrain_weights"),
+        "finetune": ("gamma_start",),  # its parent's
+    }
+    return [name for name in Parameters.model_fields if name not in left_out[step]]
 
 
 def allowed(name):

@@ -133,3 +133,35 @@ def test_a_network_without_the_part_to_train_is_refused(digits):
     model = bnat.network("linear", "digits")
     with pytest.raises(ValueError, match="^trainable='bn': the network has no such layers, but Linear$"):
         next(bnat.train(model, *digits["train"], epochs=1, lr=0.1, trainable="bn", pad=1))
+
+
+def test_decay_towards_1_leaves_the_gamma_of_an_idle_channel_at_1(digits):
+    """What no gradient moves is moved by decay alone."""
+    found = {}
+    for name in ("zero", "one"):
+        model = start()
+        with torch.no_grad():
+            model.bn1.weight[0], model.bn1.bias[0] = 1, -100  # never above 0: no gradient
+        run = dict(trainable="bn", lr=0.2, weight_decay=5e-2, gamma_decay=name)
+        last(model, *digits["train"], epochs=2, weight_decay=5e-2, **controls.part(run, model))
+        found[name] = model.bn1.weight[0].item()
+    assert found["one"] == pytest.approx(1) and found["zero"] < 0.9
+
+
+def test_a_shift_behind_bn_is_a_beta_that_starts_there(digits):
+    """psBN as it is implemented: the same function step for step, without decay on β."""
+
+    class Shifted(nn.BatchNorm2d):
+        def forward(self, x):
+            return super().forward(x) + 0.1
+
+    images, labels = bnat.to_float(digits["train"][0][:64]), digits["train"][1][:64]
+    losses = {}
+    for name, kind, beta in (("shift", Shifted, 0.0), ("start", nn.BatchNorm2d, 0.1)):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(1, 8, 3), kind(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
+        model = model.to(bnat.DEVICE)
+        nn.init.constant_(model[1].bias, beta)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        losses[name] = [bnat.train_step(model, optimizer, images, labels)[0].item() for _ in range(5)]
+    assert losses["shift"] == pytest.approx(losses["start"], rel=1e-2)
