@@ -263,7 +263,7 @@ def fold_bn(model, dtype=torch.float32, into=None):
             into.folded, first = [], None
         if left := count - len(into.folded):
             warnings.warn(
-                f"{left} of {count} BN are not folded for the attack, which is slower", stacklevel=2
+                f"{left} of {count} BN are not folded for the attack, which is slower", stacklevel=1
             )
         for path, bn_path in into.folded:
             layer, channels = into.get_submodule(path), into.get_submodule(bn_path).num_features

@@ -7,7 +7,7 @@ verdicts (claims.py, checks.py), tables and figures.
 import numpy as np
 import pandas as pd
 
-from study import claims, records, runs, tables
+from study import ablations, claims, records, runs, tables
 from study.experiments import LABELS, ROWS, experiment
 from study.parameters import PROFILES
 from study.statistics import mean_sd
@@ -44,9 +44,13 @@ def sentences(rows, exp):
         "Claims: " + verdicts(claims.decide(rows)) + ".",
     ]
     if difference and difference[-1] < 2:
+        tuned = {LABELS[key]: while_tuning(exp, key) for key in ("finetuned", "random")}
         said.append(
             "One seed decides nothing of the contrast: whether BN-only AT of random features takes off "
-            "at all hangs on the seed and the rate (`06_features`)."
+            "at all hangs on the seed and the rate (`06_features`). On the seeds kept for tuning, at the "
+            "rates chosen by them and on training images held out, R: "
+            + ", ".join(f"{label} {found}" for label, found in tuned.items())
+            + "."
         )
     if not measured:
         said.append(
@@ -57,6 +61,14 @@ def sentences(rows, exp):
     if exp.profile == "quick":
         said.append("Profile `quick` shows that the code works; it is **no evidence** about the paper.")
     return "\n".join(f"- {line}" for line in said)
+
+
+def while_tuning(exp, key):
+    """R of a row's tuning runs at the rate that its main runs have, as "mean ± sd (seeds)"."""
+    _, step, own = ROWS[key]
+    lr = experiment(step, profile=exp.profile, data=exp.run["data"], arch=exp.run["arch"], **own).run["lr"]
+    found = ablations.tuning(exp.profile, exp.run["data"], (key,)).get(LABELS[key], {})
+    return mean_sd(ablations.rates(found.get(lr, {}), ablations.TUNING["R"]))
 
 
 def verdicts(decided):

@@ -29,7 +29,7 @@ PROFILES = {
     "cpu": dict(
         data="cifar10", arch="resnet20", epsilon=8, seed=10, batch_size=128, pretrain=(15, 0.1),
         pretrain_at=(5, 0.2), finetune=(15, 0.2), finetune_at=(5, 0.2), scratch=(15, 0.2),
-        scratch_at=(5, 3.2), eval_images=10000, eval_restarts=1, margin_images=10000, aa_images=200,
+        scratch_at=(5, 0.8), eval_images=10000, eval_restarts=1, margin_images=10000, aa_images=200,
         curve_images=500, check_images=200,
     ),
     "paper": dict(

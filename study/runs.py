@@ -145,9 +145,9 @@ def train(exp, data):
     if history:
         model.load_state_dict(saved["model"])
     bn = {
-        name: dict(gamma=m.weight.tolist(), beta=m.bias.tolist())
+        name: dict(gamma=m.weight.flatten().tolist(), beta=m.bias.flatten().tolist())
         for name, m in model.named_modules()
-        if isinstance(m, torch.nn.BatchNorm2d)
+        if isinstance(m, bnat.NORM) and m.weight is not None and m.bias is not None
     }
     record = dict(name=exp.name, run=run, weights=digest(model), bn=bn, history=history)
     return model.eval(), record | dict(initial_weights=saved["initial_weights"]), saved["machine"]

@@ -183,3 +183,20 @@ def test_frozen_statistics_stay_while_gamma_and_beta_move(root):
 def test_a_run_with_bn_keeps_its_identity():
     assert "norm" not in experiment("pretrain").run
     assert records.read_record(*records.folders(experiment("finetune", epsilon=8))) is not None
+
+
+def test_every_notebook_reads_a_user_s_own_network(tmp_path):
+    """Rows that it cannot have, as of another normalisation, are not yet run."""
+    folder = copy(tmp_path)
+    (folder / "my_models.py").write_text(MINE)
+    for name in ("04_robustness", "07_norms"):
+        given = ["-p", "profile", "quick", "-p", "arch", "my_models:make"]
+        run("papermill", f"notebooks/{name}.ipynb", "out.ipynb", *given, cwd=folder)
+
+
+def test_fine_tuning_the_affine_parameters_of_another_normalisation_renders(tmp_path):
+    folder = copy(tmp_path)
+    small = dict(FAST, epochs=1, pretrain_epochs=1, norm="layer", trainable="norm")
+    given = [word for name, value in small.items() for word in ("-p", name, str(value))]
+    run("papermill", "notebooks/02_bn_finetune.ipynb", "out.ipynb", *given, cwd=folder)
+    assert "moved, median" in (folder / "out.ipynb").read_text()
