@@ -15,7 +15,7 @@ import numpy as np
 
 import bnat_utils as bnat
 from study import datasets, networks, parameters
-from study.parameters import NOTEBOOKS, PROFILES, checked
+from study.parameters import NOTEBOOKS, PRETRAINED, PROFILES, checked
 
 GENERATION = 1  # raise it when a change to the code changes, beyond rounding, the weights of a run;
 EVALUATION = 2  # this one, when it changes what an evaluation says
@@ -116,8 +116,8 @@ def experiment(step, **given_parameters):
     """Check the parameters of one run and fill in the profile's defaults; does no work.
 
     step: "pretrain" or "scratch" (from random initialisation: all weights, a part) or "finetune" (a part,
-    from a pretrain run). The parameters are the fields of Parameters. Returns an Experiment. ValueError:
-    what is allowed, and what it got.
+    from a pretrain run, or from a scratch run of BN alone). The parameters are the fields of Parameters.
+    Returns an Experiment. ValueError: what is allowed, and what it got.
     """
     filled = {name: field.default for name, field in parameters.Parameters.model_fields.items()}
     filled |= {
@@ -150,12 +150,12 @@ def experiment(step, **given_parameters):
 
 
 def _parent(p):
-    """The pretrain run that a finetune run starts from: its own network, data and seed, judged as it is."""
-    trained = (p.pretrain_epochs, p.pretrain_images, p.pretrain_epsilon)
-    if p.pretrain_weights is not None and trained != (None, None, 0):
+    """The run that a finetune run starts from: its own network, data and seed, judged as it is."""
+    trained = (p.pretrain_trainable, p.pretrain_epochs, p.pretrain_images, p.pretrain_epsilon)
+    if p.pretrain_weights is not None and trained != ("all", None, None, 0):
         raise ValueError(
-            "pretrain_epochs, pretrain_images and pretrain_epsilon must be left out with pretrain_weights, "
-            f"which nobody trains here; got {trained}"
+            "pretrain_trainable, pretrain_epochs, pretrain_images and pretrain_epsilon must be left out with "
+            f"pretrain_weights, which nobody trains here; got {trained}"
         )
     shared = (
         "profile",
@@ -174,7 +174,7 @@ def _parent(p):
     attack = PROFILES[p.profile]["epsilon"] if p.epsilon is None else p.epsilon
     eps = p.eval_epsilon or attack or PROFILES[p.profile]["epsilon"]
     own = dict(epsilon=p.pretrain_epsilon, epochs=p.pretrain_epochs, train_images=p.pretrain_images)
-    return experiment("pretrain", **kept, **own, eval_epsilon=eps)
+    return experiment(PRETRAINED[p.pretrain_trainable], **kept, **own, eval_epsilon=eps)
 
 
 def _run(step, p, defaults, data, parent):

@@ -84,6 +84,9 @@ class Parameters(BaseModel):
     pretrain_epsilon: Radius | None = Field(
         0, description="ε of the network to start from; 0: standard training"
     )
+    pretrain_trainable: Literal["all", "bn"] | None = Field(
+        "all", description="what learnt in that network; bn: BN alone, over random features, as in 03"
+    )
     pretrain_epochs: Count | None = Field(None, description="epochs of that network's training")
     pretrain_images: Batch | None = Field(
         None, description="that network is trained on the first so many images"
@@ -128,7 +131,8 @@ class Parameters(BaseModel):
     check_images: Images | None = Field(None, description="test images for checks of the attacks; 0: none")
 
 
-PARENT = ("pretrain_epsilon", "pretrain_epochs", "pretrain_images")
+PARENT = ("pretrain_trainable", "pretrain_epsilon", "pretrain_epochs", "pretrain_images")
+PRETRAINED = {"all": "pretrain", "bn": "scratch"}  # pretrain_trainable: the parent's step
 STARTS = {"pretrain": {"epsilon": 0}}  # where a notebook's default differs: 01 shows standard training
 
 

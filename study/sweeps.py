@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 
 from study.experiments import CONTROLS, experiment
-from study.parameters import NOTEBOOKS, PROFILES, STARTS, names
+from study.parameters import NOTEBOOKS, PRETRAINED, PROFILES, STARTS, names
 from study.records import load_record
 from study.statistics import percent, proportion
 
@@ -168,7 +168,8 @@ def _add(made, notebook, parameters, profile):
         run_of(Job(name, notebook, parameters, ()), profile)  # refused here, not in the middle of a sweep
         before = ()
         if notebook == "02_bn_finetune" and not parameters.get("pretrain_weights"):
-            before = (_add(made, "01_pretrain", _parent(parameters, profile), profile),)
+            step = PRETRAINED[parameters.get("pretrain_trainable") or "all"]
+            before = (_add(made, NOTEBOOKS[step], _parent(parameters, profile), profile),)
         made[name] = Job(name, notebook, parameters, before)
     return name
 
@@ -183,7 +184,7 @@ def _name(notebook, parameters):
 
 
 def _parent(parameters, profile):
-    """The parameters of 01_pretrain for the network that a row of 02_bn_finetune starts from."""
+    """The parameters of 01_pretrain, or of 03_bn_scratch, for the network that 02_bn_finetune starts from."""
     given = {key: value for key, value in parameters.items() if value is not None}
     parent = {"epsilon": given.get("pretrain_epsilon", 0)}
     parent |= {key: given[key] for key in SHARED if key in given}

@@ -69,7 +69,13 @@ def test_tuning_on_images_that_were_trained_on_is_refused():
 
 
 @pytest.mark.parametrize(
-    "changes", [dict(pretrain_epochs=3), dict(pretrain_epsilon=8), dict(pretrain_images=500)]
+    "changes",
+    [
+        dict(pretrain_epochs=3),
+        dict(pretrain_epsilon=8),
+        dict(pretrain_images=500),
+        dict(pretrain_trainable="bn"),
+    ],
 )
 def test_weights_from_elsewhere_are_not_trained_here(changes):
     with pytest.raises(ValueError, match="must be left out with pretrain_weights"):
@@ -79,7 +85,8 @@ def test_weights_from_elsewhere_are_not_trained_here(changes):
 def test_every_setting_is_part_of_the_identity():
     base = experiment("finetune", profile="quick")
     changes = dict(
-        epsilon=4, pretrain_epsilon=8, pretrain_epochs=3, pretrain_images=900, seed=1, epochs=3,
+        epsilon=4, pretrain_epsilon=8, pretrain_trainable="bn", pretrain_epochs=3,
+        pretrain_images=900, seed=1, epochs=3,
         batch_size=32, lr=0.3, weight_decay=0, schedule="steps", attack_steps=3, attack_step_size=1,
         train_images=500,
         trainable="head", arch="resnet20",

@@ -61,6 +61,18 @@ def test_fine_tuning_starts_from_the_parent(root, digits):
     assert runs.train(exp, digits)[1]["initial_weights"] == parent[1]["weights"]
 
 
+def test_random_features_get_two_stages_of_bn_alone(root, digits):
+    exp = experiment(
+        "finetune", profile="quick", epsilon=16, epochs=1, pretrain_trainable="bn", pretrain_epochs=1
+    )
+    assert exp.parent.run["epsilon"] == 0 and exp.parent.run["trainable"] == "bn"
+    started, clean = runs.blank(exp).state_dict(), runs.train(exp.parent, digits)
+    trained, record, _ = runs.train(exp, digits)
+    assert record["initial_weights"] == clean[1]["weights"]
+    moved = {name for name, tensor in trained.state_dict().items() if not torch.equal(tensor, started[name])}
+    assert moved and all(".bn" in f".{name}" or "downsample.1" in name for name in moved), moved
+
+
 def test_a_killed_run_ends_with_the_numbers_of_an_uncut_one(root, digits):
     settings = dict(profile="quick", epsilon=16, epochs=6, lr=0.1)
     exp = experiment("pretrain", **settings)
