@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 import bnat_utils as bnat
+from study import rates
 from study.experiments import CONTROLS, FIRST_STUDY, LABELS, ROWS
 from study.parameters import PROFILES
 from study.records import study_rows
-from study.statistics import mean_sd
 
 ARMS = ("finetuned", "random")
 TRAINED = (*ARMS, "at", "linear", "perceptron")
@@ -20,7 +20,7 @@ TUNED = dict(
     epochs=5, pretrain_epochs=15
 )  # the study's lengths, at which the rates were tuned, and without AT
 TUNED_CLEAN = dict(epochs=15)
-TEST = {"clean": ("pgd", "clean"), "PGD-20": ("pgd", "robust"), "R": ("margin", "robust")}
+TEST = {"clean": rates.CLEAN, "PGD-20": rates.PGD, "R": rates.ROBUST}
 TUNING = {name: (f"tuning_{kind}", flags) for name, (kind, flags) in TEST.items()}
 
 
@@ -100,18 +100,12 @@ def bn_parameters(record):
     return sum(len(layer[key]) for layer in record["bn"].values() for key in ("gamma", "beta"))
 
 
-def rates(seeds, measure):
-    """The accuracies in percent of {seed: record} under a measure (kind, flags), those that were measured."""
-    kind, flags = measure
-    return [100 * float(np.mean(r[kind][flags])) for r in seeds.values() if r[kind]]
-
-
 def table(found, title, measures=TEST):
     """An axis as a table: mean ± sd (seeds) at each of its points, in percent."""
     made = {}
     for label, points in found.items():
         for value, seeds in points.items():
-            row = {name: mean_sd(rates(seeds, measure)) for name, measure in measures.items()}
+            row = {name: rates.text(seeds, measure) for name, measure in measures.items()}
             outcomes = [r[kind]["robust"] for r in seeds.values() for kind, _ in measures.values() if r[kind]]
             images = "/".join(sorted({f"{flags.size:,}" for flags in outcomes}))
             made[f"{label}, {title} {value:g}"] = row | {"images": images}
@@ -121,14 +115,25 @@ def table(found, title, measures=TEST):
 
 
 def best(found, judge="R"):
-    """Which learning rate of a tuning is best by a key of TUNING, and whether at an edge: a line a row."""
+    """Which learning rate of a tuning is best by a key of TUNING, and whether at an edge: a line a row.
+
+    The rates are compared on the seeds that all of them have; a rate with more seeds than that is not judged
+    by the others.
+    """
     lines = []
     for label, points in found.items():
-        judged = {lr: rates(seeds, TUNING[judge]) for lr, seeds in points.items()}
-        judged = {lr: np.mean(values) for lr, values in judged.items() if values}
-        if judged:
-            lr = max(judged, key=judged.get)
-            note = ", at an edge of what was tried" if lr in (min(points), max(points)) else ""
-            note = ", the only one tried" if len(points) == 1 else note
-            lines.append(f"- {label}: {lr:g} ({judge} {judged[lr]:.1f} %{note})")
+        judged = {lr: rates.of_seeds(seeds, TUNING[judge]) for lr, seeds in points.items()}
+        judged = {lr: of_seeds for lr, of_seeds in judged.items() if of_seeds}
+        if not judged:
+            continue
+        shared = sorted(set.intersection(*(set(of_seeds) for of_seeds in judged.values())))
+        if not shared:
+            lines.append(f"- {label}: no seed has every rate")
+            continue
+        means = {lr: np.mean([of_seeds[seed] for seed in shared]) for lr, of_seeds in judged.items()}
+        lr = max(means, key=means.get)
+        note = ", at an edge of what was tried" if lr in (min(points), max(points)) else ""
+        note = ", the only one tried" if len(points) == 1 else note
+        seeds = f"seed{'s' if len(shared) > 1 else ''} {', '.join(map(str, shared))}"
+        lines.append(f"- {label}: {lr:g} ({judge} {means[lr]:.1f} % on {seeds}{note})")
     return "\n".join(lines) or "Not yet run."

@@ -7,51 +7,27 @@ verdicts (claims.py, checks.py), tables and figures.
 import numpy as np
 import pandas as pd
 
-from study import ablations, claims, records, runs, tables
+from study import claims, rates, records, runs, tables
 from study.experiments import LABELS, ROWS, experiment
 from study.parameters import PROFILES
-from study.statistics import mean_sd
+from study.statistics import share, sign_flip
 
 
 # --------------------------------------------------------------------------------------------- 04_robustness
-def rates(rows, key, kind, flags="robust"):
-    """A row's accuracies in percent, one a seed, as "mean ± sd (seeds)"."""
-    return mean_sd([100 * r[kind][flags].mean() for r in rows[key].values() if r[kind]])
-
-
 def sentences(rows, exp):
     """The answer in a few lines, with the budget and the architecture for which it holds."""
-    every = [r for seeds in rows.values() for r in seeds.values()]
-    measured = any(r["margin"] for r in every)
-    kind, name = ("margin", "R") if measured else ("pgd", "PGD-20")
-    epochs = sorted({r["run"]["epochs"] for key in ("finetuned", "random") for r in rows[key].values()})
-    budget = f"{'/'.join(map(str, epochs)) or 'no'} adversarial epochs"
-    difference = tables.seed_difference(rows["finetuned"], rows["random"], kind)
-    gap = "not yet run"
-    if difference:
-        gap = f"**{tables.points(difference)}** points [95 % interval] (seeds)"
-    where = f"{exp.run['arch']} on {exp.run['data']}, ε = {exp.run['epsilon']:g}/255, {budget}"
-    at, standard, linear, perceptron, finetuned, random = (
-        rates(rows, key, kind) for key in ("at", "standard", "linear", "perceptron", "finetuned", "random")
-    )
-    clean = [rates(rows, key, "pgd", "clean") for key in ("finetuned", "random")]
+    every = [record for seeds in rows.values() for record in seeds.values()]
+    measured = any(record["margin"] for record in every)
+    measure, name = (rates.ROBUST, "R") if measured else (rates.PGD, "PGD-20")
+    decided = {claim.key: claim for claim in claims.decide(rows, PROFILES[exp.profile]["seed"])}
     said = [
-        f"**BN-only AT** ({where}), robust accuracy ({name}) in percent: trained features **{finetuned}**, "
-        f"random features **{random}**; paired difference {gap}.",
-        f"Beside them: AT of all weights {at}; standard training {standard}; trained adversarially, a linear "
-        f"classifier on the pixels {linear}, a perceptron on block means {perceptron}. Clean accuracy: "
-        f"trained features {clean[0]}, random features {clean[1]}.",
-        "Claims: " + verdicts(claims.decide(rows)) + ".",
+        arms(rows, exp, measure, name),
+        take_off(rows, measure, name),
+        two_stages(rows, measure),
+        beside(rows, measure),
+        f"Claims: {verdicts(decided.values())}.",
+        features(decided),
     ]
-    if difference and difference[-1] < 2:
-        tuned = {LABELS[key]: while_tuning(exp, key) for key in ("finetuned", "random")}
-        said.append(
-            "One seed decides nothing of the contrast: whether BN-only AT of random features takes off "
-            "at all hangs on the seed and the rate (`06_features`). On the seeds kept for tuning, at the "
-            "rates chosen by them and on training images held out, R: "
-            + ", ".join(f"{label} {found}" for label, found in tuned.items())
-            + "."
-        )
     if not measured:
         said.append(
             "These are PGD-20's rates: R, on which the claims rest, is not measured yet. PGD on the "
@@ -63,20 +39,103 @@ def sentences(rows, exp):
     return "\n".join(f"- {line}" for line in said)
 
 
-def while_tuning(exp, key):
-    """R of a row's tuning runs at the rate that its main runs have, as "mean ± sd (seeds)"."""
-    _, step, own = ROWS[key]
-    lr = experiment(step, profile=exp.profile, data=exp.run["data"], arch=exp.run["arch"], **own).run["lr"]
-    found = ablations.tuning(exp.profile, exp.run["data"], (key,)).get(LABELS[key], {})
-    return mean_sd(ablations.rates(found.get(lr, {}), ablations.TUNING["R"]))
+def arms(rows, exp, measure, name):
+    """Both arms and their difference, with its test."""
+    epochs = sorted({r["run"]["epochs"] for key in claims.ARMS for r in rows[key].values()})
+    budget = f"{'/'.join(map(str, epochs)) or 'no'} adversarial epochs"
+    where = f"{exp.run['arch']} on {exp.run['data']}, ε = {exp.run['epsilon']:g}/255, {budget}"
+    trained, random = (rates.text(rows[key], measure) for key in claims.ARMS)
+    gap = rates.differences(rows["finetuned"], rows["random"], measure)
+    test = ""
+    if len(gap) > 1:
+        p = sign_flip(gap.values())
+        test = f" points [95 % t-interval] (seeds), exact sign-flip test p = {p:.3f}"
+    elif gap:
+        test = " points: one seed is inconclusive"
+    return (
+        f"**BN-only AT** ({where}), robust accuracy ({name}) in percent: trained features **{trained}**, "
+        f"random features **{random}**; trained − random **{rates.points(gap)}**{test}."
+    )
+
+
+def take_off(rows, measure, name):
+    """How many trainings of random features left the plateau, and what those that did reach."""
+    random = rows["random"]
+    if not random:
+        return "Whether BN-only AT of random features takes off: not yet run."
+    started = {seed: record for seed, record in random.items() if rates.took_off(record)}
+    rate, low, high, n = share(len(started), len(random))
+    text = (
+        f"**{len(started)} of {n}** trainings of random features took off "
+        f"({100 * rate:.0f} % [{100 * low:.0f}, {100 * high:.0f}]): their adversarial training loss fell "
+        f"below {rates.TAKEN_OFF}, away from a constant classifier's, ln 10 = 2.30."
+    )
+    if not started or len(started) == n:
+        return text
+    gap = rates.differences(rows["finetuned"], started, measure)
+    return (
+        f"{text} Those alone reach {name} {rates.text(started, measure)}, and trained features are "
+        f"{rates.points(gap)} points ahead of them, which decides no claim."
+    )
+
+
+def two_stages(rows, measure):
+    """What random features reach that get clean training of BN first, as trained features had theirs."""
+    gap = rates.points(rates.differences(rows["finetuned"], rows["two_stages"], measure))
+    if not rows["two_stages"]:
+        return "Random features with the same two stages, clean and then adversarial: not yet run."
+    return (
+        "With the same two stages, clean training and then AT of BN alone, random features reach "
+        f"**{rates.text(rows['two_stages'], measure)}**; trained − these {gap}."
+    )
+
+
+def beside(rows, measure):
+    """The yardsticks, AT of all weights, and clean accuracies."""
+    keys = ("linear", "linear_long", "perceptron", "perceptron_long", "at", "standard")
+    linear, linear_long, perceptron, perceptron_long, at, standard = (
+        rates.text(rows[key], measure) for key in keys
+    )
+    clean = [rates.text(rows[key], rates.CLEAN) for key in claims.ARMS]
+    return (
+        f"Beside them, trained adversarially as briefly: L, a linear classifier on the pixels, {linear}; P, "
+        f"a perceptron on block means, {perceptron}; AT of all weights {at}; without AT, standard training "
+        f"{standard}. L and P after 30 epochs: {linear_long} and {perceptron_long}. Clean accuracy: trained "
+        f"features {clean[0]}, random features {clean[1]}."
+    )
+
+
+def features(decided):
+    """Is it the features? Said only if the primary claim and its two-stage control are both confirmed."""
+    primary, control = decided["C6"], decided["C6s"]
+    if primary.verdict == control.verdict == "confirmed" and not (primary.interim or control.interim):
+        return "**It is the features**: C6 and its control with the same two stages, C6s, are both confirmed."
+    if primary.verdict == "confirmed":
+        return (
+            f"**Trained features let BN-only AT start** (C6). That it is the features is not shown: C6s, "
+            f"random features with the same two stages, is {tables.verdict(control)}."
+        )
+    both = f"C6 is {tables.verdict(primary)}, C6s {tables.verdict(control)}"
+    return f"That it is the features is not shown: {both}."
 
 
 def verdicts(decided):
-    """The claims by verdict, in a line."""
+    """The claims by verdict, in a line; those with seeds missing are marked interim."""
     groups = {}
     for claim in decided:
-        groups.setdefault(claim.verdict, []).append(claim.key)
+        name = f"{claim.key} (interim)" if claim.interim else claim.key
+        groups.setdefault(claim.verdict, []).append(name)
     return "; ".join(f"**{verdict}** {', '.join(keys)}" for verdict, keys in groups.items())
+
+
+def rules(decided):
+    """Each claim's statistic and rule, in a fold."""
+    lines = [f"- **{c.key}**, {c.statistic}. {c.rule}" for c in decided]
+    return (
+        "<details><summary>What each claim measures, and its rule</summary>\n\n"
+        + "\n".join(lines)
+        + "\n\n</details>"
+    )
 
 
 def open_questions(decided):
@@ -87,35 +146,32 @@ def open_questions(decided):
 
 # -------------------------------------------------------------------------------------------------- 05_trust
 def transfers(rows, given):
-    """PGD-20 examples made on each row's network and shown to the others, of the seed with most pairs.
+    """PGD-20 examples made on each row's network of the first seed and shown to the others.
 
-    Returns {label: [bool [n] under another network's examples]} for the first seed, the matrix of
-    accuracies in percent (examples made on, evaluated on), and its seed.
+    Returns {label: [bool [n] under another network's examples]}, the matrix of accuracies in percent (row:
+    examples made on; column: evaluated on), and the seed.
     """
-    images = PROFILES[given["profile"]]["curve_images"]
-    found = {}
-    for seed in sorted({seed for seeds in rows.values() for seed in seeds}):
-        own = {
-            LABELS[key]: experiment(ROWS[key][1], **given | ROWS[key][2] | dict(seed=seed))
-            for key, seeds in rows.items()
-            if seed in seeds
-        }
-        found[seed] = {label: runs.transfer(own, exp, images) for label, exp in own.items()}
-    if not found:
+    seeds = sorted({seed for found in rows.values() for seed in found})
+    if not seeds:
         return {}, pd.DataFrame(), None
-    moved = {}
-    for source, targets in next(iter(found.values())).items():
-        for label, flags in targets.items():
-            if label != source:
-                moved.setdefault(label, []).append(flags)
-    fullest = max(found, key=lambda seed: sum(map(len, found[seed].values())))
-    labels = list(found[fullest])
+    images, seed = PROFILES[given["profile"]]["curve_images"], seeds[0]
+    own = {
+        LABELS[key]: experiment(ROWS[key][1], **given | ROWS[key][2] | dict(seed=seed))
+        for key, found in rows.items()
+        if seed in found
+    }
+    right = {
+        label: runs.transfer(own, exp, images) for label, exp in own.items()
+    }  # {source: {target: flags}}
+    moved = {
+        target: [right[source][target] for source in own if source != target and target in right[source]]
+        for target in own
+    }
     shares = {
-        target: [100 * found[fullest][source][target].mean() if target in found[fullest][source] else np.nan
-                 for source in labels]
-        for target in labels
-    }  # fmt: skip
-    return moved, pd.DataFrame(shares, index=labels).rename_axis("examples made on"), fullest
+        target: [100 * right[source][target].mean() if target in right[source] else np.nan for source in own]
+        for target in own
+    }
+    return moved, pd.DataFrame(shares, index=list(own)).rename_axis("examples made on"), seed
 
 
 def suspects(own, every):
@@ -178,6 +234,28 @@ def shipped(profile, exp):
             label = f"{record['run']['trainable']} of {record['run']['train_images']:,} images, {name[-10:]}"
             found[label] = record
     return found
+
+
+def representative(rows):
+    """{row: record} that stands for a row where one network is looked into: that of its first seed.
+
+    Of random features the first seed that took off and was looked into; a constant classifier shows nothing.
+    """
+    chosen = {key: next(iter(seeds.values())) for key, seeds in rows.items() if seeds}
+    started = [record for record in rows["random"].values() if rates.took_off(record)]
+    started.sort(key=lambda record: record["features"] is None)
+    return chosen | ({"random": started[0]} if started else {})
+
+
+def said_of_representative(first):
+    """Which networks stand for their rows, in a sentence."""
+    seeds = {key: record["run"]["seed"] for key, record in first.items()}
+    usual = min(seeds.values(), default=0)
+    other = [f"{LABELS[key]}, seed {seed}" for key, seed in seeds.items() if seed != usual]
+    text = f"One network a row is looked into: that of seed {usual}"
+    if "random" in first and not rates.took_off(first["random"]):
+        return f"{text}; BN-only AT of random features did not take off there."
+    return f"{text}, but for {'; '.join(other)}, the first that took off." if other else f"{text}."
 
 
 def with_parents(first):

@@ -19,6 +19,7 @@ from study.parameters import NOTEBOOKS, PRETRAINED, PROFILES, checked
 
 GENERATION = 1  # raise it when a change to the code changes, beyond rounding, the weights of a run;
 EVALUATION = 2  # this one, when it changes what an evaluation says
+GAP_IMAGES = 1280  # ten batches of training
 YARDSTICK_RATES = {"linear": 0.0003, "perceptron": 0.2}  # of the networks without features, tuned on seed 1
 
 # the rows of the main table: label, step, parameters
@@ -35,6 +36,13 @@ ROWS = {
         dict(arch="linear", epsilon=0, lr=0.01),
     ),
     "perceptron": ("AT, perceptron on block means", "pretrain", dict(arch="perceptron")),
+    "two_stages": (
+        "BN-only AT after BN-only clean, random",
+        "finetune",
+        dict(pretrain_trainable="bn"),
+    ),
+    "linear_long": ("AT, linear classifier, 30 epochs", "pretrain", dict(arch="linear", epochs=30)),
+    "perceptron_long": ("AT, perceptron, 30 epochs", "pretrain", dict(arch="perceptron", epochs=30)),
 }
 # the controls of C6b and of 06_features, alike
 CONTROLS = {
@@ -266,6 +274,9 @@ def _evaluations(p, defaults, data, run):
         plan[f"small_eps{eps:g}_steps{steps}_random{n_check}"] = small
     n_norms = n if n_check and run["arch"] in bnat.ARCHS else 0
     plan[f"norms_eps{eps:g}_n{n_norms}"] = dict(kind="norms", epsilon=eps, images=n_norms)
+    n_gap = min(n, GAP_IMAGES) if n_features else 0
+    gap = dict(kind="gap", epsilon=eps, images=n_gap, pad=info["pad"], flip=info["flip"])
+    plan[f"gap_eps{eps:g}_n{n_gap}"] = gap
     n_statistics = n_check if n_features else 0
     plan[f"statistics_eps{eps:g}_n{n_statistics}"] = dict(kind="statistics", epsilon=eps, images=n_statistics)
     return _with_generation(plan)

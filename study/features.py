@@ -15,6 +15,8 @@ from scipy.stats import spearmanr
 import bnat_utils as bnat
 from study.checks import adversarial, input_gradient
 
+WEAK, CLEAR = 0.2, 0.4  # |ρ| from which a correlation is called weak, and clear
+
 
 # ------------------------------------------------------------------------------------------------- measuring
 def moments(model, images):
@@ -223,12 +225,14 @@ def reading(parent, record):
     rho = correlate(rank(before, layer), rank(change, layer), rank(abs(flat(parent, "gamma")), layer))
     half = 1.96 / np.sqrt(change.size - 4)  # Fisher's interval, one variable taken out
     low, high = np.tanh(np.arctanh(rho) + np.array([-half, half]))
-    strength = "a negligible"
-    if abs(rho) >= 0.1:
-        strength = f"a {'weak' if abs(rho) < 0.3 else 'clear'} {'negative' if rho < 0 else 'positive'}"
-    end = "the fragile channels are hardly those that γ turned down."
-    if rho < -0.1:
+    end = "the two are hardly related."
+    strength = "hardly a"
+    if abs(rho) >= WEAK:
+        strength = f"a {'weak' if abs(rho) < CLEAR else 'clear'} {'negative' if rho < 0 else 'positive'}"
+    if rho <= -WEAK:
         end = "the more fragile, the more γ was turned down."
+    if rho >= WEAK:
+        end = "the more fragile, the less γ was turned down."
     return (
         f"After fine-tuning {100 * np.mean(after < before):.0f} % of the channels are less fragile than "
         f"before (median {np.median(before):.2f} → {np.median(after):.2f}). Among the channels of a layer, "

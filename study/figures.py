@@ -11,15 +11,16 @@ import numpy as np
 import pandas as pd
 
 import bnat_utils as bnat
-from study import parameters, records
+from study import claims, parameters, rates, records
 from study.checks import CHECK_RESTARTS, CHECK_STEPS
 from study.experiments import LABELS
-from study.statistics import paired, proportion
+from study.statistics import proportion
 
 plt.style.use(parameters.ROOT / "notebooks" / "bnat.mplstyle")
 COLOURS = {
     "standard": "#0072B2", "at": "#009E73", "bn_clean": "#E69F00", "finetuned": "#D55E00",
     "random": "#CC79A7", "linear": "#000000", "linear_clean": "#7f7f7f", "perceptron": "#56B4E9",
+    "two_stages": "#8C564B", "linear_long": "#000000", "perceptron_long": "#56B4E9",
 }  # fmt: skip
 BY_LABEL = {LABELS[key]: colour for key, colour in COLOURS.items()}
 
@@ -88,25 +89,62 @@ def before_after(parent, record):
     return figure, "; ".join(said)
 
 
-def headline(spent):
-    """R and PGD-20 of {label: {epochs: {seed: record}}} over the adversarial epochs; the arms' contrast."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.4), width_ratios=(1.5, 1))
-    lengths = sorted({epochs for runs in spent.values() for epochs in runs}) or [1]
-    for kind, line, fill in (("margin", "-", "full"), ("pgd", ":", "none")):
-        for label, runs in spent.items():
-            style = dict(color=colour_of(label), linestyle=line, fill=fill)
-            seeds_and_mean(left, runs, (kind, "robust"), label, **style)
-        arms(right, spent, kind, fill)
+FOREST = (
+    "standard", "random", "two_stages", "finetuned", "linear", "linear_long", "perceptron", "perceptron_long",
+    "at",
+)  # fmt: skip
+DIFFERENCES = {
+    "C6": "trained − random",
+    "C6s": "trained − random\nwith the same two stages",
+    "C4": "trained − L",
+    "C5": "random − L",
+    "C2": "AT of all weights − trained",
+}
+
+
+def headline(rows, decided, chance):
+    """R of every row and the claims' differences: a mark a seed, bars the mean and its 95 % t-interval.
+
+    rows: {key: {seed: record}}; decided: a claims.Claim each; chance: a constant classifier's accuracy.
+    Hollow is an adversarial training of random features that did not take off.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.3), width_ratios=(1.25, 1))
+    shown = [key for key in FOREST if rates.of_seeds(rows[key], rates.ROBUST)]
+    for place, key in enumerate(shown):
+        measured = rates.of_seeds(rows[key], rates.ROBUST)
+        stayed = {seed for seed in measured if key == "random" and not rates.took_off(rows[key][seed])}
+        colours = ["none" if seed in stayed else COLOURS[key] for seed in measured]
+        style = dict(s=16, edgecolors=COLOURS[key], facecolors=colours, linewidths=1, zorder=3)
+        left.scatter(list(measured.values()), spread(place, len(measured)), **style)
+        left.plot([np.mean(list(measured.values()))] * 2, [place - 0.35, place + 0.35], color=COLOURS[key])
+    counted = [len(rates.of_seeds(rows[key], rates.ROBUST)) for key in shown]
+    names = [f"{LABELS[key]} ({n})" for key, n in zip(shown, counted, strict=True)]
+    left.set_yticks(range(len(shown)), names)
+    left.axvline(100 * chance, color="grey", linestyle=":", linewidth=1)
+    left.annotate("chance", (100 * chance, len(shown) - 0.45), fontsize=6, color="grey", ha="center")
+    left.set(xlabel="R (%), one mark per seed", title="Robust accuracy (seeds)", xlim=(-1, None))
+    compared = [c for c in decided if c.key in DIFFERENCES and c.values]
+    compared.sort(key=lambda claim: list(DIFFERENCES).index(claim.key), reverse=True)
+    for place, claim in enumerate(compared):
+        style = dict(s=12, color="#56B4E9", zorder=3)
+        right.scatter(list(claim.values.values()), spread(place, len(claim.values)), **style)
+        if np.isfinite(claim.low):
+            half = [[claim.mean - claim.low], [claim.high - claim.mean]]
+            right.errorbar(claim.mean, place, xerr=half, fmt="|", color="#0072B2", capsize=2, linewidth=1.2)
+    right.axvspan(-claims.DELTA, claims.DELTA, color="grey", alpha=0.15, linewidth=0)
+    right.axvline(0, color="grey", linewidth=0.8)
+    names = [f"{DIFFERENCES[c.key]}\n({c.key}, {len(c.values)} seeds)" for c in compared]
+    right.set_yticks(range(len(compared)), names)
+    right.set(xlabel="points of R", title="Paired by seed, 95 % t-interval")
     for axis in (left, right):
-        axis.set(xscale="log", xlabel="adversarial epochs", xlim=(lengths[0] / 1.4, lengths[-1] * 1.4))
-        axis.set_xticks(lengths, lengths)
-        axis.minorticks_off()
-    left.set(ylabel="robust accuracy (%)", title="R (filled), PGD-20 (hollow, dotted)")
-    right.axhline(0, color="grey", linestyle=":", linewidth=1)
-    right.set(ylabel="points", title="trained − random features")
-    handles = [plt.Line2D([], [], color=colour_of(label), marker="o", markersize=4) for label in spent]
-    figure.legend(handles, list(spent), loc="outside lower center", ncols=2)
+        axis.tick_params(axis="y", length=0)
+        axis.set_ylim(-0.6, None)
     return figure
+
+
+def spread(place, n):
+    """Heights around a row's own for its n marks, so that equal ones are seen."""
+    return place + 0.12 * (np.arange(n) - (n - 1) / 2) / max(1, n / 4)
 
 
 def seeds_and_mean(axis, runs, measure, label, fill="full", **style):
@@ -117,21 +155,6 @@ def seeds_and_mean(axis, runs, measure, label, fill="full", **style):
     line = axis.plot(list(rates), [np.mean(some) for some in rates.values()], label=label, **style)
     for x, some in rates.items():
         axis.plot([x] * len(some), some, "o", markersize=4, color=line[0].get_color(), fillstyle=fill)
-
-
-def arms(axis, spent, kind, fill):
-    """Trained less random features on the same images: a mark a seed, with its 95 % interval over images."""
-    trained, random = (spent.get(LABELS[key], {}) for key in ("finetuned", "random"))
-    for epochs in sorted(trained.keys() & random.keys()):
-        both = sorted(trained[epochs].keys() & random[epochs].keys())
-        for number, seed in enumerate(both):
-            a, b = trained[epochs][seed][kind], random[epochs][seed][kind]
-            if a and b:
-                moved, low, high, _ = paired(a["robust"], b["robust"])
-                x = epochs * 1.05 ** (number - (len(both) - 1) / 2)
-                yerr = [[100 * (moved - low)], [100 * (high - moved)]]
-                style = dict(fmt="o", color="#0072B2", fillstyle=fill, markersize=4, linewidth=1)
-                axis.errorbar(x, 100 * moved, yerr=yerr, **style)
 
 
 # ---------------------------------------------------------------------------------------------- 05_trust
@@ -287,13 +310,19 @@ def pictures(found):
 
 # ---------------------------------------------------------------------------------------------- 07_norms
 def disagreement(found):
-    """TID on adversarial batches by BN layer, of {label: record}."""
+    """TID on adversarial batches less its noise floor, by BN layer, of {label: record}; the first apart."""
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.6))
-    for axis, name in zip(axes, ("mean", "deviation"), strict=True):
+    for axis, of in zip(axes, ("mean", "deviation"), strict=True):
         for label, record in found.items():
-            if f"tid_{name}_adversarial" in (record["norms"] or {}):
-                axis.plot(record["norms"][f"tid_{name}_adversarial"], color=colour_of(label), label=label)
+            if record["gap"]:
+                measured = record["gap"]
+                values = measured[f"tid_{of}_adversarial"] - measured[f"floor_{of}_adversarial"]
+                style = dict(color=colour_of(label), label=label)
+                axis.plot(range(1, len(values)), values[1:], **style)
+                axis.plot(0, values[0], "o", color=style["color"])
+        axis.axhline(0, color="grey", linewidth=0.8)
         axis.axhline(0.05, color="grey", linestyle=":", linewidth=1)
-        axis.set(xlabel="BN layer", ylabel=f"TID, {name}", ylim=(0, None))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        axis.set(xlabel="BN layer (the first apart)", ylabel="TID − noise floor", title=of)
+    handles = {line.get_label(): line for line in axes[0].lines if not line.get_label().startswith("_")}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2)
     return figure

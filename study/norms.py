@@ -66,27 +66,68 @@ def smoothness(model, x, y):
 
 
 @torch.no_grad()
-def disagreement(model, x):
-    """How far a batch's statistics are from the running ones, by layer: two float [layers].
+def batch_statistics(model, x):
+    """Mean and variance of what enters each BN layer: {path: (float [batches, channels], the same)}.
 
-    x: batches of BATCH images, one after the other, each run in train mode. The mean over channels and
-    batches of |μ_running − μ_batch| / σ_batch, and of |σ_running / σ_batch − 1|.
+    x: batches of BATCH images, one after the other, each run in train mode.
     """
-    found, clone = {path: [] for path in bn_layers(model)}, in_train_mode(model)
+    found, clone = {path: ([], []) for path in bn_layers(model)}, in_train_mode(model)
 
     def look(path, layer, inputs, _):
-        mean, deviation = (
-            inputs.mean((0, 2, 3)),
-            inputs.var((0, 2, 3), unbiased=False).clamp_min(1e-10).sqrt(),
-        )
-        moved = (layer.running_mean - mean).abs() / deviation
-        found[path].append((moved.mean(), (layer.running_var.sqrt() / deviation - 1).abs().mean()))
+        found[path][0].append(inputs.mean((0, 2, 3)))
+        found[path][1].append(inputs.var((0, 2, 3), unbiased=False).clamp_min(1e-10))
 
     with watched(clone, look):
         for batch in x.split(BATCH):
             clone(batch)
-    both = torch.tensor([[torch.stack(pair).tolist() for pair in pairs] for pairs in found.values()])
-    return both[..., 0].mean(1), both[..., 1].mean(1)
+    return {path: (torch.stack(means), torch.stack(variances)) for path, (means, variances) in found.items()}
+
+
+def apart(mean, deviation, means, deviations):
+    """|mean − a batch's| in its standard deviations, and |deviation / a batch's − 1|: two means."""
+    moved = ((mean - means).abs() / deviations).mean()
+    return moved.item(), (deviation / deviations - 1).abs().mean().item()
+
+
+def disagreement(model, x):
+    """How far a batch's statistics are from the running ones, by layer: two float [layers].
+
+    x: batches of BATCH images. The mean over channels and batches of |μ_running − μ_batch| / σ_batch, and of
+    |σ_running / σ_batch − 1|.
+    """
+    rows = []
+    for path, (means, variances) in batch_statistics(model, x).items():
+        layer = bn_layers(model)[path]
+        rows.append(apart(layer.running_mean, layer.running_var.sqrt(), means, variances.sqrt()))
+    return torch.tensor(rows).unbind(1)
+
+
+def scatter(model, x):
+    """`disagreement` of batches among themselves: each with what the others have on average.
+
+    It is what TID would be if the running statistics were right: the noise floor of batches of BATCH images.
+    """
+    rows = []
+    for means, variances in batch_statistics(model, x).values():
+        others = len(means) - 1
+        mean, variance = ((t.sum(0) - t) / others for t in (means, variances))
+        rows.append(apart(mean, variance.sqrt(), means, variances.sqrt()))
+    return torch.tensor(rows).unbind(1)
+
+
+def gap(model, x, y, *, eps, pad, flip):
+    """TID on batches as training makes them, and its noise floor: {"tid_mean_clean": [layers], ...}.
+
+    The first test images x with labels y, cropped and mirrored (`bnat.augment`), clean and under PGD-20 of
+    eps: running statistics are those of augmented images, with zero padding that others do not have. For both
+    "tid_mean_…", "tid_deviation_…" (`disagreement`) and "floor_mean_…", "floor_deviation_…" (`scatter`).
+    """
+    few, labels = bnat.to_float(bnat.augment(x[: BATCHES * BATCH], pad, flip)), y[: BATCHES * BATCH]
+    found = {}
+    for name, images in (("clean", few), ("adversarial", adversarial(model, few, labels, eps=eps))):
+        found[f"tid_mean_{name}"], found[f"tid_deviation_{name}"] = disagreement(model, images)
+        found[f"floor_mean_{name}"], found[f"floor_deviation_{name}"] = scatter(model, images)
+    return found
 
 
 @torch.no_grad()
@@ -191,19 +232,24 @@ def smoothness_table(found):
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")
 
 
+def excess(measured, of, images):
+    """TID less its noise floor by layer, float [layers]. of: "mean", "deviation"; images: of the batches."""
+    return measured[f"tid_{of}_{images}"] - measured[f"floor_{of}_{images}"]
+
+
 def disagreement_table(found):
-    """TID of {label: record}, of means and of deviations: the mean over layers, the largest and its layer."""
+    """TID of {label: record} less its noise floor: in the first layer, and the largest of the others."""
     table = {}
     for label, record in found.items():
-        measured = record["norms"] or {}
-        for images in ("clean", "adversarial"):
-            if f"tid_mean_{images}" in measured:
-                row = table[f"{label}: {images} batches"] = {}
-                for title, key in (("mean", "tid_mean"), ("deviation", "tid_deviation")):
-                    values = measured[f"{key}_{images}"]
-                    row[f"{title}, over layers"] = f"{values.mean():.3f}"
-                    row[f"{title}, largest"] = f"{values.max():.3f} ({list(record['bn'])[values.argmax()]})"
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("TID")
+        for images in ("clean", "adversarial") if record["gap"] else ():
+            row = table[f"{label}: {images} batches"] = {}
+            for of in ("mean", "deviation"):
+                values, floor = excess(record["gap"], of, images), record["gap"][f"floor_{of}_{images}"]
+                row[f"{of}, first layer"] = f"{values[0]:+.3f}"
+                worst = 1 + values[1:].argmax()
+                row[f"{of}, largest other"] = f"{values[worst]:+.3f} ({list(record['bn'])[worst]})"
+                row[f"{of}, floor"] = f"{floor.min():.3f} to {floor.max():.3f}"
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("TID − noise floor")
 
 
 def collapsed_table(found):
@@ -262,16 +308,19 @@ def said_of_smoothness(first):
 
 
 def said_of_disagreement(first):
-    """Whether a regulariser of the gap has something to do, in a sentence: the largest TID of any layer."""
+    """Whether a regulariser of the gap has something to do, in a sentence: the largest TID beyond the noise.
+
+    On adversarial batches of networks trained adversarially, in layers after the first.
+    """
     largest = {}
     for key, record in first.items():
-        for name, values in (record["norms"] or {}).items():
-            if name.startswith("tid_"):
-                largest[key] = max(largest.get(key, 0), values.max())
+        if record["gap"] and record["run"]["epsilon"]:
+            both = [excess(record["gap"], of, "adversarial")[1:].max() for of in ("mean", "deviation")]
+            largest[key] = max(both)
     if not largest:
         return "Not yet run."
-    above = [LABELS[key] for key, value in largest.items() if value > WORTH_MENDING]
-    return (
-        f"Somewhere above {WORTH_MENDING} of a standard deviation: {'; '.join(above) or 'no network'}. "
-        + ("There is a gap for a regulariser." if above else "So there is nothing for a regulariser to mend.")
-    )
+    shown = "; ".join(f"{LABELS[key]} {value:.2f}" for key, value in largest.items())
+    text = f"On adversarial batches, beyond the noise floor, in the layer where it is largest: {shown}."
+    if max(largest.values()) > WORTH_MENDING:
+        return f"{text} Above {WORTH_MENDING}, a penalty on the gap has something to mend."
+    return f"{text} All are below {WORTH_MENDING}: there is nothing for a penalty on the gap to mend."

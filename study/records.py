@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from study import parameters
 from study.experiments import EVALUATION, GENERATION, ROWS, experiment
 
-KINDS = ("pgd", "margin", "autoattack", "curve", "checks", "features", "norms", "statistics", "small")
+KINDS = ("pgd", "margin", "autoattack", "curve", "checks", "features", "norms", "statistics", "small", "gap")
 
 
 def folders(exp):

@@ -188,6 +188,8 @@ def measure(model, data, settings, seed, earlier, state):
         return own[kind](model, x, y, eps=eps)
     if kind == "statistics":
         return norms.by_source(model, data["train"], x, y, eps=eps)
+    if kind == "gap":
+        return norms.gap(model, x, y, eps=eps, pad=settings["pad"], flip=settings["flip"])
     if kind == "small":
         return norms.at_radii(model, x, y, settings["radii"])
     if kind == "curve":

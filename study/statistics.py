@@ -8,8 +8,9 @@ nothing else is said.
 from collections import namedtuple
 
 import numpy as np
-from scipy.stats import t
+from scipy.stats import permutation_test, t, ttest_1samp
 from statsmodels.stats import contingency_tables
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 Proportion = namedtuple("Proportion", "rate low high n")
@@ -95,3 +96,38 @@ def equivalent(values, delta, seeds=None):
     """Is the mean over seeds within ± delta? TOST at 5 %: the 90 % t-interval lies inside."""
     _, low, high = t_interval(values, 0.90, seeds)
     return -delta < low and high < delta
+
+
+def share(count, n):
+    """count of n runs with its Clopper-Pearson interval, which is exact for few: (rate, low, high, n)."""
+    low, high = proportion_confint(count, n, method="beta")
+    return Proportion(count / n, float(low), float(high), n)
+
+
+def sign_flip(values):
+    """Two-sided p of the exact sign-flip test: is the mean of differences, one a seed, other than 0?
+
+    Under no difference each sign is as likely as the other; p is the share of all 2^n ways to set them with a
+    mean as far out. Of n values of one sign p = 2 / 2^n: six reach 0.031, five cannot reach 0.05.
+    """
+    values = np.asarray(list(values), dtype=float)
+    if values.size < 2:  # scipy wants two; of one value both signs are as far out
+        return 1.0
+    every = 2**values.size
+    test = permutation_test((values,), np.mean, permutation_type="samples", n_resamples=every)
+    return float(test.pvalue)
+
+
+def holm(parts):
+    """Two-sided p of several means over seeds, by t-tests against 0, corrected after Holm: float [parts].
+
+    parts: the values of each, one a seed, two or more.
+    """
+    raw = []
+    for values in parts:
+        mean, sd, _ = over_seeds(values)
+        if sd == 0:
+            raw.append(0.0 if mean else 1.0)
+        else:
+            raw.append(float(ttest_1samp(list(values), 0).pvalue))
+    return multipletests(raw, method="holm")[1]

@@ -9,29 +9,32 @@ import pandas as pd
 from IPython.display import HTML
 from scipy.stats import entropy
 
-from study import records
+from study import rates, records
 from study.checks import trust
 from study.experiments import LABELS
-from study.statistics import mean_sd, paired, percent, proportion, t_interval
+from study.statistics import mean_sd, paired, percent, proportion
 
 pd.options.display.max_colwidth = None
 TINTS = {
     "contradicted": "#f7c9ae", "suspect": "#f7c9ae", "undecided": "#fbe3d3", "confirmed": "#d6e9f6",
     "as expected": "#d6e9f6", "constant": "#eeeeee", "not yet run": "#eeeeee",
+    "exploratory": "#eeeeee",
 }  # fmt: skip
 
 
 def tint(cell):
     """The background of a cell that is a verdict."""
-    colour = TINTS.get(str(cell).split(" (")[0])
+    colour = TINTS.get(str(cell).split(" (")[0].split(",")[0])
     return f"background-color: {colour}; color: black" if colour else ""
 
 
-def save(table, exp, name):
-    """Write a table to out/<profile>/figures/<name>.csv; return it styled for a notebook."""
+def save(table, exp, name, shown=None):
+    """Write a table to out/<profile>/figures/<name>.csv; return it, or columns of it, for a notebook."""
     with records.lock(exp, "figures"):  # runs side by side may write one table
         records.write(exp.out / "figures" / f"{name}.csv", table.to_csv().encode())
-    style = table.style.format(precision=1).set_uuid(name).map(tint)  # an id of its own, the same each time
+    style = (
+        (table if shown is None else table[shown]).style.format(precision=1).set_uuid(name).map(tint)
+    )  # an id of its own, the same each time
     left = [{"selector": "td, th", "props": "text-align: left; vertical-align: top"}]
     return HTML(style.set_table_styles(left).to_html())
 
@@ -97,38 +100,21 @@ def head(rows, kind, title):
 
 
 def main(rows):
-    """The main table: mean ± sd over seeds (number of seeds) of {row key: {seed: record}}."""
-    columns = {"clean": ("pgd", "clean"), "PGD-20": ("pgd", "robust"), "R": ("margin", "robust")}
-    columns["AutoAttack"] = ("autoattack", "robust")
+    """The main table: mean ± sd over seeds (number of seeds) of {row key: {seed: record}}.
+
+    R as `rates.robust_accuracy` has it; beside it the two-phase estimate of what also survives AutoAttack.
+    """
+    columns = {"clean": rates.CLEAN, "PGD-20": rates.PGD, "R": rates.ROBUST}
     table = {}
     for key, seeds in rows.items():
         epochs = {record["run"]["epochs"] for record in seeds.values()}
-        table[LABELS[key]] = {"epochs": "/".join(map(str, sorted(epochs))) or "–"} | {
-            head(rows, kind, title): mean_sd([100 * r[kind][flags].mean() for r in seeds.values() if r[kind]])
-            for title, (kind, flags) in columns.items()
-        }
+        row = table[LABELS[key]] = {"epochs": "/".join(map(str, sorted(epochs))) or "–"}
+        for title, measure in columns.items():
+            row[head(rows, measure[0], title)] = rates.text(seeds, measure)
+        estimates = [rates.after_autoattack(record) for record in seeds.values()]
+        estimates = [100 * estimate.rate for estimate in estimates if estimate]
+        row[head(rows, "autoattack", "R and AutoAttack, two-phase")] = mean_sd(estimates)
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("mean ± sd (seeds)")
-
-
-def seed_difference(a, b, kind="margin"):
-    """Robust accuracy of {seed: record} less that of another: (mean, low, high, seeds) in points, or None.
-
-    Paired by seed, on the same images; the 95 % t-interval over seeds is infinite for one.
-    """
-    differences = []
-    for seed in sorted(a.keys() & b.keys()):
-        one, other = a[seed][kind], b[seed][kind]
-        if one and other and one["robust"].size == other["robust"].size:
-            differences.append(100 * (one["robust"].mean() - other["robust"].mean()))
-    return (*t_interval(differences), len(differences)) if differences else None
-
-
-def points(difference):
-    """A `seed_difference` as text: "+2.4 [+1.5, +3.3] (5)"; of one seed without an interval."""
-    if difference is None:
-        return "not yet run"
-    mean, low, high, seeds = difference
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}] ({seeds})" if seeds > 1 else f"{mean:+.1f} (1)"
 
 
 def controls(rows, found):
@@ -136,8 +122,10 @@ def controls(rows, found):
     shown = {key: rows[key] for key in ("finetuned", "random", "linear")} | found
     table = main(shown)
     for base, title in (("linear", "R − R(L)"), ("finetuned", "R − R(BN-only AT, trained)")):
-        differences = [points(seed_difference(s, rows[base])) if k != base else "" for k, s in shown.items()]
-        table[f"{title}, points [95 %] (seeds)"] = differences
+        table[f"{title}, points [95 %] (seeds)"] = [
+            rates.points(rates.differences(seeds, rows[base])) if key != base else ""
+            for key, seeds in shown.items()
+        ]
     return table
 
 
@@ -190,13 +178,13 @@ def autoattack(found):
     table = {}
     for label, record in found.items():
         if record and same_images(record, "pgd") is not None:
-            rates = {"clean": same_images(record, "pgd", "clean"), "PGD": same_images(record, "pgd")}
-            rates["R"] = same_images(record, "margin")
-            rates |= {name: record["autoattack"][key] for key, name in names.items()}
-            rates = {name: flags for name, flags in rates.items() if flags is not None}
-            table[label] = {"n": rates["clean"].size} | {k: f"{100 * v.mean():.1f}" for k, v in rates.items()}
+            left = {"clean": same_images(record, "pgd", "clean"), "PGD": same_images(record, "pgd")}
+            left["R"] = same_images(record, "margin")
+            left |= {name: record["autoattack"][key] for key, name in names.items()}
+            left = {name: flags for name, flags in left.items() if flags is not None}
+            table[label] = {"n": left["clean"].size} | {k: f"{100 * v.mean():.1f}" for k, v in left.items()}
             for title, key in (("R − APGD-T", "apgd-t"), ("R − AutoAttack", "robust")):
-                found_by_both = compared(rates.get("R"), record["autoattack"][key])
+                found_by_both = compared(left.get("R"), record["autoattack"][key])
                 table[label][title] = found_by_both["difference (points)"]
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("accuracy (%) after")
 
@@ -213,16 +201,22 @@ def trusted(found, transfers=None):
     return table.rename_axis("check"), own
 
 
+def verdict(claim):
+    """A claim's verdict as text, with its size, and the number of seeds while planned ones are missing."""
+    size = f" ({claim.size})" if claim.size else ""
+    return f"{claim.verdict}{size}" + (f", interim: {claim.interim}" if claim.interim else "")
+
+
 def claims(decided):
     """The claims with their rules and verdicts, a row each."""
     table = {}
     for c in decided:
         interval = "–"
-        if c.mean is not None and np.isfinite([c.mean, c.low, c.high]).all():
+        if np.isfinite([c.mean, c.low, c.high]).all():
             interval = f"{c.mean:+.1f} [{c.low:+.1f}, {c.high:+.1f}]"
-        verdict = f"{c.verdict} ({c.size})" if c.size else c.verdict
         table[c.key] = {"statement": c.statement, "rule": c.rule, "statistic": c.statistic}
-        table[c.key] |= {"points [95 %]": interval, "seeds": len(c.seeds), "verdict": verdict}
+        table[c.key] |= {"points [95 %]": interval, "seeds": len(c.seeds), "verdict": verdict(c)}
+        table[c.key] |= {"beside": c.note or "–"}
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("claim")
 
 

@@ -18,7 +18,15 @@ def record(clean, robust, kind="tuning_margin"):
 
 def test_the_best_rate_is_chosen_by_r_and_not_by_clean_accuracy():
     found = {TRAINED: {0.2: {1: record(60, 18)}, 0.8: {1: record(40, 20)}, 3.2: {1: record(50, 19)}}}
-    assert ablations.best(found) == f"- {TRAINED}: 0.8 (R 20.0 %)"
+    assert ablations.best(found) == f"- {TRAINED}: 0.8 (R 20.0 % on seed 1)"
+
+
+def test_rates_are_compared_on_the_seeds_that_all_of_them_have():
+    """0.8 is best on seed 1; its other seeds, on which 0.2 did not run, do not speak against it."""
+    found = {RANDOM: {0.2: {1: record(50, 15)}, 0.8: {1: record(50, 16), 2: record(50, 2)}}}
+    assert ablations.best(found).startswith(f"- {RANDOM}: 0.8 (R 16.0 % on seed 1,")
+    found[RANDOM][3.2] = {2: record(50, 30)}
+    assert ablations.best(found) == f"- {RANDOM}: no seed has every rate"
 
 
 @pytest.mark.parametrize("lr", [0.2, 3.2])

@@ -50,6 +50,28 @@ def test_a_shifted_running_mean_is_measured_in_standard_deviations(trained, imag
     assert mean[0] == pytest.approx(0.5, rel=0.01) and deviation[0] == pytest.approx(1, rel=0.01)
 
 
+def test_batches_scatter_as_much_as_their_size_makes_them(trained, digits):
+    """A mean of n independent values is off by sd / √n; of 10 batches the others' mean adds a tenth."""
+    model, draw = copy.deepcopy(trained), torch.Generator().manual_seed(0)
+    x = torch.rand(1280, *digits["test"][0].shape[1:], generator=draw)
+    mean, _ = norms.scatter(model, x)
+    pixels = x[0].numel()  # what enters the first layer is a convolution of so many independent pixels
+    assert 0.1 < mean[0] * (128 * pixels) ** 0.5 < 3
+    again, _ = norms.scatter(model, x[:128].repeat(10, 1, 1, 1))
+    assert again.max() < 1e-4  # ten times the same batch
+
+
+def test_of_right_running_statistics_nothing_is_left_beyond_the_noise(trained, digits):
+    x, y = (t[:1280] for t in digits["train"])
+    model = norms.with_statistics_of(trained, bnat.to_float(x))
+    right = norms.gap(model, x, y, eps=0.0, pad=0, flip=False)
+    with torch.no_grad():
+        model.bn1.running_mean += 0.5 * model.bn1.running_var.sqrt()
+    wrong = norms.gap(model, x, y, eps=0.0, pad=0, flip=False)
+    assert abs(norms.excess(right, "mean", "clean")).max() < 0.01
+    assert norms.excess(wrong, "mean", "clean")[0] == pytest.approx(0.5, abs=0.05)
+
+
 def test_a_readout_leaves_the_network_as_it_was(trained, digits):
     before = copy.deepcopy(trained.state_dict())
     norms.readouts(trained, *(t[:50] for t in digits["test"]), eps=32 / 255)

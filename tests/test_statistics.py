@@ -1,8 +1,10 @@
 """Intervals and paired comparisons against reference values and simulations."""
 
+import itertools
+
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 from statsmodels.stats.weightstats import DescrStatsW
 
 from study import statistics
@@ -124,3 +126,38 @@ def test_two_phase_covers_and_is_sharper_than_the_subset_alone():
         widths.append((p.high - p.low) / (alone.high - alone.low))
     assert 0.93 < np.mean(covered) < 0.985
     assert np.mean(widths) < 0.6
+
+
+def test_a_share_of_few_runs_has_the_clopper_pearson_interval():
+    """Of 0 in n the upper limit is 1 - 0.025 ** (1 / n)."""
+    assert statistics.share(0, 3) == pytest.approx((0, 0, 1 - 0.025 ** (1 / 3), 3))
+    assert statistics.share(4, 5)[:3] == pytest.approx((0.8, 0.2836, 0.9949), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "values, p",
+    [
+        ([10, 3, 0.5, 1.4, 1, 0.4], 2 / 64),
+        ([-10, -3, -0.5, -1.4, -1, -0.4], 2 / 64),
+        ([5, 4, 3, 2, 1], 2 / 32),
+        ([1, -1], 1),
+        ([0, 0, 0], 1),
+        ([3], 1),
+    ],
+)
+def test_the_sign_flip_test_counts_every_way_to_set_the_signs(values, p):
+    assert statistics.sign_flip(values) == pytest.approx(p)
+
+
+def test_the_sign_flip_test_is_that_of_its_definition():
+    values = np.array([1, -1, 2, -0.5, 0.3, 0.2])
+    signs = np.array(list(itertools.product((1, -1), repeat=6)))
+    as_far = abs((signs * values).mean(1)) >= abs(values.mean()) - 1e-12
+    assert statistics.sign_flip(values) == pytest.approx(as_far.mean())
+
+
+def test_holm_multiplies_the_smallest_p_by_the_number_of_parts():
+    alone = [0.9, 1.0, 1.1], [0.4, 1.0, 1.6], [-1, 0, 1]
+    first, second, third = (float(ttest_1samp(values, 0).pvalue) for values in alone)
+    assert statistics.holm(alone) == pytest.approx([3 * first, 2 * second, third])
+    assert statistics.holm([[2, 2, 2], [0, 0, 0]]) == pytest.approx([0, 1])
