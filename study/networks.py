@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import bnat_utils as bnat
+from study.memory import is_lack_of_memory
 
 
 def resolve(path):
@@ -49,6 +50,8 @@ def _own(path, data, normalize, options):
         with torch.no_grad(), bnat.eval_mode(model):
             found = tuple(model(images).shape)
     except Exception as error:  # whatever somebody's network raises
+        if is_lack_of_memory(error):
+            raise
         why = str(error).split("\n")[0]
         raise ValueError(f"arch must take images of {data}, got {path!r}: {why}") from error
     if found != (2, info["classes"]):
@@ -96,7 +99,9 @@ def load_foreign(model, name):
         safe = path.suffix == ".safetensors"
         foreign = load_file(path) if safe else torch.load(path, "cpu", weights_only=True)
         foreign = {key: tensor.detach() for key, tensor in foreign.items()}
-    except Exception:  # whatever a file that is no such thing makes them raise
+    except Exception as error:  # whatever a file that is no such thing makes them raise
+        if is_lack_of_memory(error):
+            raise
         raise ValueError(f"pretrain_weights must be a state_dict of tensors, got {str(name)!r}") from None
     own = target.state_dict()
     if not own.keys() & foreign.keys() and len(own) == len(foreign):

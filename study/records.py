@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from study import parameters
 from study.experiments import EVALUATION, GENERATION, ROWS, experiment
+from study.memory import is_lack_of_memory
 
 KINDS = ("pgd", "margin", "autoattack", "curve", "checks", "features", "norms", "statistics", "small", "gap")
 
@@ -64,9 +65,12 @@ def read(path, parse):
         return parse(path)
     except FileNotFoundError:
         return None
-    except (OSError, MemoryError):  # says nothing of the file
+    except OSError:  # says nothing of the file
         raise
     except Exception as error:  # whatever a broken file makes torch or json raise
+        if is_lack_of_memory(error):  # says nothing of the file either
+            shown = os.path.relpath(path, parameters.ROOT)
+            raise MemoryError(f"too little memory to read {shown}; it is left as it is") from error
         with suppress(OSError):
             if path.stat().st_mtime_ns == seen.st_mtime_ns:  # not one that another process has made anew
                 os.replace(path, f"{path}.aside")

@@ -11,7 +11,6 @@ import io
 import os
 import shutil
 import sys
-from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -20,6 +19,7 @@ from tqdm import tqdm
 import bnat_utils as bnat
 from study import checks, controls, datasets, features, norms, parameters, records
 from study.experiments import EVALUATION
+from study.memory import fits
 from study.networks import load_foreign
 from study.records import folders, load_record, lock, read, read_record
 from study.weights import blank, checkpoint, digest, save_weights, trained
@@ -39,19 +39,6 @@ def say(text):
     terminal = getattr(sys.stdout, "_original_stdstream_copy", None)  # ipykernel's copy of the process's own
     if terminal is not None:
         os.write(terminal, f"{text}\n".encode())
-
-
-@contextmanager
-def fits(setting, images):
-    """Too little memory for so many images becomes a MemoryError that names the setting."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        device = torch.cuda.get_device_name() if bnat.DEVICE.type == "cuda" else bnat.DEVICE
-        raise MemoryError(
-            f"{device} has too little memory for {images} images at a time ({setting}={images}): "
-            f"set {setting} to {max(images // 2, 1)} and run again"
-        ) from None
 
 
 # ------------------------------------------------------------------------------------------------- training
@@ -122,7 +109,9 @@ def train(exp, data):
     images, labels = (t[: run["train_images"]] for t in data["train"])
     updates = len(labels) // run["batch_size"]
     if len(history) < run["epochs"]:
-        announce(exp, forecast(exp, model, images, labels))
+        with fits("batch_size", run["batch_size"]):
+            minutes = forecast(exp, model, images, labels)
+        announce(exp, minutes)
     state = dict(epoch=len(history), model=saved["model"], optimizer=saved["optimizer"]) if history else None
     # three epochs of CIFAR-10 repay the compiling
     compiled = bool(shutil.which("g++")) and updates * run["epochs"] * run["attack_steps"] > 8000

@@ -215,20 +215,57 @@ def test_a_full_disk_is_one_error_and_nothing_is_lost(root, monkeypatch):
     assert files(folder_of(exp)) == whole and not list(root.rglob("*.aside"))
 
 
-@pytest.mark.parametrize(
-    "setting, victim", [("batch_size=64", "train_step"), ("BNAT_EVAL_BATCH=500", "evaluate")]
-)
-def test_too_little_gpu_memory_names_the_setting(root, monkeypatch, setting, victim):
-    def full(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+def no_room(device):
+    """An error as torch raises it where memory is too little: on a GPU its own, on a CPU a RuntimeError."""
+    if device == "cpu":
+        torch.empty(2**50, dtype=torch.uint8)
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(bnat, victim, full)
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(
+    "setting, victim, epochs",
+    [
+        ("batch_size=64", "train_step", 1),
+        ("batch_size=64", "train_step", 20),  # so many are timed before they start
+        ("BNAT_EVAL_BATCH=500", "evaluate", 1),
+    ],
+)
+def test_too_little_memory_names_the_setting(root, monkeypatch, setting, victim, epochs, device):
+    monkeypatch.setattr(bnat, victim, lambda *_, **__: no_room(device))
     name, images = setting.split("=")
     wanted = (
         rf"too little memory for {images} images at a time \({setting}\): set {name} to {int(images) // 2} "
     )
     with pytest.raises(MemoryError, match=wanted):
+        made("pretrain", epochs=epochs)
+
+
+def test_another_error_of_a_training_is_not_taken_for_too_little_memory(root, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(bnat, "train_step", broken)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
         made("pretrain")
+
+
+def test_too_little_memory_to_read_a_checkpoint_leaves_it_where_it_is(root, monkeypatch, digits):
+    exp = experiment("pretrain", **FAST | dict(epochs=1))
+    runs.train(exp, digits)
+    checkpoint = exp.out / "checkpoints" / f"{exp.name}.pt"
+    whole = checkpoint.read_bytes()
+    monkeypatch.setattr(torch, "load", lambda *_, **__: no_room("cpu"))
+    with pytest.raises(MemoryError, match=f"too little memory to read .*{exp.name}.pt; it is left as it is"):
+        runs.run(exp)
+    assert checkpoint.read_bytes() == whole and not list(root.rglob("*.aside"))
+
+
+def test_too_little_memory_says_nothing_of_somebody_s_weights(root, monkeypatch, trained):
+    torch.save(foreign(trained), root / "theirs.pt")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: no_room("cpu"))
+    with pytest.raises(RuntimeError, match="you tried to allocate"):
+        made("finetune", pretrain_weights=root / "theirs.pt")
 
 
 def test_an_interrupted_autoattack_goes_on_and_leaves_nothing(root, monkeypatch):
