@@ -4,7 +4,9 @@ Decided here: the format, which of several evaluations counts, when a file is se
 measured (runs.py), and what follows from it (claims.py, tables.py).
 """
 
+import functools
 import hashlib
+import itertools
 import json
 import os
 import sys
@@ -58,8 +60,37 @@ def write(path, content):
         ) from None
 
 
+class Outdated(ValueError):
+    """A whole file of other code than this: not to be read here, but nothing is wrong with it."""
+
+
+def set_aside(path):
+    """Rename a file, to a name that no earlier one has taken; the new path, or None where it must stay."""
+    target = path.with_name(f"{path.name}.aside")
+    for number in itertools.count(2):
+        if not target.exists():
+            break
+        target = path.with_name(f"{path.name}.{number}.aside")
+    try:
+        path.rename(target)
+    except OSError:  # read-only, or gone meanwhile
+        return None
+    return target
+
+
+@functools.cache
+def _warn(path, text):
+    """Print a sentence about a file to stderr, once a process."""
+    print(f"{os.path.relpath(path, parameters.ROOT)} {text}", file=sys.stderr)
+
+
 def read(path, parse):
-    """parse(path), or None where there is no file; one that cannot be used is set aside."""
+    """parse(path), or None where there is no file; one that cannot be used is set aside.
+
+    A file of other code is passed over and stays, since other code may still read it. OSError, MemoryError:
+    those that say nothing of the file, which stays.
+    """
+    shown = os.path.relpath(path, parameters.ROOT)
     try:
         seen = path.stat()
         return parse(path)
@@ -67,19 +98,18 @@ def read(path, parse):
         return None
     except OSError:  # says nothing of the file
         raise
+    except Outdated as error:
+        _warn(path, f"is passed over ({error})")
+        return None
     except Exception as error:  # whatever a broken file makes torch or json raise
         if is_lack_of_memory(error):  # says nothing of the file either
-            shown = os.path.relpath(path, parameters.ROOT)
             raise MemoryError(f"too little memory to read {shown}; it is left as it is") from error
-        with suppress(OSError):
-            if path.stat().st_mtime_ns == seen.st_mtime_ns:  # not one that another process has made anew
-                os.replace(path, f"{path}.aside")
         reason = (str(error) or repr(error)).split("\n")[0]
-        shown = os.path.relpath(path, parameters.ROOT)
-        print(
-            f"{shown} cannot be used ({reason}); set aside as {path.name}.aside, to be made again",
-            file=sys.stderr,
-        )
+        if not path.exists() or path.stat().st_mtime_ns != seen.st_mtime_ns:
+            return read(path, parse)  # another process has made it anew
+        target = set_aside(path)
+        what = f"set aside as {target.name}, to be made again" if target else "it stays, not read"
+        print(f"{shown} cannot be used ({reason}); {what}", file=sys.stderr)
         return None
 
 
@@ -108,11 +138,11 @@ def parse_json(path):
 
 
 def parse_record(path):
-    """A file of a record: of the run that its folder names, as the code makes it now."""
+    """A file of a record: of the run that its folder names, as the code makes it now, else Outdated."""
     content = parse_json(path)
     for key, now in (("run", GENERATION), ("settings", EVALUATION)):
         if key in content and content[key]["generation"] != now:
-            raise ValueError(f"code of generation {content[key]['generation']} made it, this is {now}")
+            raise Outdated(f"code of generation {content[key]['generation']} made it, this is {now}")
     if content.get("name", path.parent.name) != path.parent.name:
         raise ValueError(f"it is of the run {content['name']}")
     return content
@@ -122,6 +152,13 @@ def write_json(path, content):
     """Write a dict as JSON with its checksum."""
     content = dict(content, sha256=hashlib.sha256(json.dumps(content).encode()).hexdigest())
     write(path, json.dumps(content).encode())
+
+
+def write_anew(path, content):
+    """`write_json` where a file of other code or other weights may lie: that one is set aside, not lost."""
+    if path.exists():
+        set_aside(path)
+    write_json(path, content)
 
 
 def encode(value):

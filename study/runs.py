@@ -211,7 +211,7 @@ def evaluate(exp, model, weights, data):
         with fits("BNAT_EVAL_BATCH", bnat.EVAL_BATCH):
             found = measure(model, data, settings, exp.run["seed"], earlier, state)
         encoded = {key: records.encode(value) for key, value in found.items()}
-        records.write_json(home / f"{name}.json", encoded | dict(settings=settings, weights=weights))
+        records.write_anew(home / f"{name}.json", encoded | dict(settings=settings, weights=weights))
         state.unlink(missing_ok=True)
 
 
@@ -222,7 +222,7 @@ def make(exp, data):
     start = trained(exp.parent) if exp.parent else blank(exp)
     records.write_json(home / "machine.json", ran_on)
     save_weights(model, start.state_dict(), home / "weights.safetensors")
-    records.write_json(home / "run.json", record)
+    records.write_anew(home / "run.json", record)
     return model, record
 
 
@@ -284,6 +284,6 @@ def transfer(targets, source, images):
                 robust=records.encode(robust), settings=settings, weights=missing[label]["weights"]
             )
             with lock(exp):
-                records.write_json(exp.out / "records" / exp.name / f"{name}.json", content)
+                records.write_anew(exp.out / "records" / exp.name / f"{name}.json", content)
             flags[label] = robust.numpy()
     return flags

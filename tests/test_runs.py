@@ -152,16 +152,42 @@ def test_a_checkpoint_with_a_pickled_payload_is_refused(root, capsys):
 
 
 @pytest.mark.parametrize("stem, part", [("pgd", "settings"), ("run", "run")])
-def test_records_of_older_code_are_set_aside_and_made_again(root, capsys, stem, part):
+def test_records_of_older_code_are_passed_over_and_made_again(root, capsys, stem, part):
     exp, _ = made("pretrain")
     whole, path = files(folder_of(exp)), next(folder_of(exp).glob(f"{stem}*.json"))
     content = records.parse_json(path)
     content[part]["generation"] -= 1
     records.write_json(path, content)
-    runs.run(exp)
+    older = path.read_bytes()
+    assert records.load_record(exp) is None and path.read_bytes() == older, "reading has moved it"
     said = capsys.readouterr().err
-    assert f"{path.name} cannot be used (code of generation" in said and f"{path.name}.aside" in said
+    assert f"{path.name} is passed over (code of generation" in said
+    runs.run(exp)
     assert files(folder_of(exp)) == whole
+    assert path.with_name(f"{path.name}.aside").read_bytes() == older, "it was written over"
+
+
+def test_a_committed_evaluation_of_older_code_stays_and_is_made_again_here(root):
+    exp, _ = made("pretrain")
+    (exp.out / "records").rename(root / "records")  # as make render commits them
+    path = next((root / "records" / exp.name).glob("pgd*.json"))
+    content = records.parse_json(path)
+    content["settings"]["generation"] -= 1
+    records.write_json(path, content)
+    committed = {p.name: p.read_bytes() for p in path.parent.iterdir()}
+    assert runs.run(exp)["pgd"] is not None
+    assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == committed
+    assert [p.name for p in folder_of(exp).iterdir()] == [path.name]
+
+
+def test_what_was_set_aside_stays_when_the_next_file_is(root, capsys):
+    path = root / "run.json"
+    for content in (b"one", b"two", b"three"):
+        path.write_bytes(content)
+        assert records.read(path, records.parse_record) is None
+    found = {p.name: p.read_bytes() for p in root.glob("*.aside")}
+    assert found == {"run.json.aside": b"one", "run.json.2.aside": b"two", "run.json.3.aside": b"three"}
+    assert "set aside as run.json.3.aside, to be made again" in capsys.readouterr().err
 
 
 def test_the_record_of_another_run_is_not_taken_for_this_one(root, capsys):
