@@ -26,9 +26,46 @@ def resolve(path):
         raise ValueError(f"arch must be importable, got {path!r}: {error}") from None
 
 
+def _sha256(file):
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
 def source(path):
     """SHA-256 of the file that the function of an import path stands in: it decides the network."""
-    return hashlib.sha256(Path(inspect.getsourcefile(resolve(path))).read_bytes()).hexdigest()
+    return _sha256(inspect.getsourcefile(resolve(path)))
+
+
+def _files(path):
+    """The Python files that the function of an import path may stand in, found without running any of them.
+
+    Of a module in one file that file, of a package all of its files, since a package may pass on what stands
+    in another. Asked is for the topmost name alone: to find a.b, importlib would import a.
+    """
+    top = path.partition(":")[0].partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # a module without a place, as __main__
+        spec = None
+    if spec is None:
+        return []
+    folders = spec.submodule_search_locations
+    if folders is None:
+        return [Path(spec.origin)] if spec.has_location else []
+    return [file for folder in folders for file in sorted(Path(folder).rglob("*.py"))]
+
+
+def refuse_other_source(run):
+    """ValueError unless the code that `arch` of a record's run names is the code that the run was made with.
+
+    First nothing is imported: some file of that name must have the recorded hash. Then the module is
+    imported, and the very function must stand in such a file. It is not called here.
+    """
+    path, recorded = run["arch"], run.get("source")
+    found = any(_sha256(file) == recorded for file in _files(path))
+    if not found or source(path) != recorded:
+        raise ValueError(
+            f"arch must be the code that the record was made with, got another source of {path!r}"
+        )
 
 
 def _options(function, given, classes):

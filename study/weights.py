@@ -1,7 +1,7 @@
 """A run's network and its weights: where it starts, what is kept of it, and how it is got back.
 
 Decided here: what a committed weights.safetensors holds, and when a network counts as the record's own. Not
-here: training (runs.py) and the how a network is built (networks.py).
+here: training (runs.py) and how a network is built (networks.py).
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save
 
 from study import parameters, records
-from study.networks import build, load_foreign
+from study.networks import build, load_foreign, refuse_other_source
 from study.records import read, read_record
 
 
@@ -36,35 +36,61 @@ def save_weights(model, start, path):
     records.write(path, save({name: t.cpu().contiguous() for name, t in moved.items()}))
 
 
-def network(name):
-    """The trained network of a record, in eval mode, bit for bit (its digest is checked).
-
-    name: of a folder of records/. Its weights.safetensors holds what differs from where the run started: a
-    seed's initialisation or another record's network. FileNotFoundError: no such record, or a run of the
-    first study, whose weights were not kept. ValueError: other weights than the record's, as an
-    initialisation of another torch makes.
-    """
+def _kept(name):
+    """The record of a name and the file of its weights, or None. FileNotFoundError: no record, no weights."""
     places = [root / name for root in (parameters.ROOT / "records", *parameters.ROOT.glob("out/*/records"))]
     record = read_record(*places)
     if record is None:
         raise FileNotFoundError(f"records/{name}: no such record")
-    run = record["run"]
     files = [place / "weights.safetensors" for place in places]
     files = [file for file in files if file.exists()]
-    if not files and "pretrain_weights" not in run:
+    if not files and "pretrain_weights" not in record["run"]:
         raise FileNotFoundError(f"records/{name}: its weights were not kept (the first study's were not)")
-    if run["parent"]:
-        model = network(run["parent"])
-    else:
-        model = build(run)
-    if not files:
+    return record, files[0] if files else None
+
+
+def _filled(model, record, file):
+    """The network that a run started from, brought to the weights of its record, in eval mode."""
+    if file is None:
         load_foreign(model, "pyautoattack")
     else:
-        moved = read(files[0], records.parse_weights) or {}
+        moved = read(file, records.parse_weights) or {}
         model.load_state_dict(model.state_dict() | moved)
     if digest(model) != record["weights"]:
-        raise ValueError(f"records/{name}: these are not the weights of the record")
+        raise ValueError(f"records/{record['name']}: these are not the weights of the record")
     return model.eval()
+
+
+def network(name, trust_code=False):
+    """The trained network of a record, in eval mode, bit for bit (its digest is checked).
+
+    name: of a folder of records/. Its weights.safetensors holds what differs from where the run started: a
+    seed's initialisation or another record's network. trust_code: a record of somebody's own network names
+    a function to import and to call, with arguments; only True does so, and only where its source is the
+    one that is recorded. FileNotFoundError: no such record, or a run of the first study, whose weights were
+    not kept. ValueError: other weights than the record's, as an initialisation of another torch makes; code
+    that is not trusted, or another.
+    """
+    record, file = _kept(name)
+    run = record["run"]
+    if ":" in run["arch"]:
+        if not trust_code:
+            raise ValueError(
+                f"records/{name}: its network is made by code of its own, {run['arch']!r} with "
+                f"{run.get('arch_options')}; if you trust that, call network(..., trust_code=True)"
+            )
+        refuse_other_source(run)
+    start = network(run["parent"], trust_code) if run["parent"] else build(run)
+    return _filled(start, record, file)
+
+
+def recorded(exp):
+    """The network of an experiment from its record, as `network` gives it and with its errors.
+
+    Its code is what the experiment's own `arch` names: nothing that stands in the record is called.
+    """
+    record, file = _kept(exp.name)
+    return _filled(recorded(exp.parent) if exp.parent else blank(exp), record, file)
 
 
 def trained(exp):
@@ -75,6 +101,6 @@ def trained(exp):
         model.load_state_dict(saved["model"])
         return model.eval()
     try:
-        return network(exp.name)
+        return recorded(exp)
     except (FileNotFoundError, ValueError):
         return None

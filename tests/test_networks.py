@@ -49,7 +49,7 @@ def made(step, **changes):
 
 def test_bn_only_at_of_a_user_s_own_network(root, mine):
     exp, _ = made("finetune", arch=f"{mine}:make", pretrain_epochs=1)
-    start, end = (network(name).state_dict() for name in (exp.parent.name, exp.name))
+    start, end = (network(name, trust_code=True).state_dict() for name in (exp.parent.name, exp.name))
     moved = {key for key in start if not torch.equal(start[key], end[key])}
     assert {key.rpartition(".")[2] for key in moved if key.startswith("net.1")} >= {"weight", "bias"}
     assert all(key.startswith("net.1.") for key in moved), "more than BN moved"
@@ -108,7 +108,7 @@ def test_a_network_that_somebody_else_trained_is_evaluated_alone(root, mine, suf
     given = dict(arch=f"{mine}:make", pretrain_weights=root / f"theirs{suffix}", epochs=0, margin_images=20)
     exp, record = made("pretrain", **given)
     assert record["history"] == [] and record["margin"] is not None
-    assert digest(network(exp.name).net) == digest(theirs)
+    assert digest(network(exp.name, trust_code=True).net) == digest(theirs)
 
 
 def test_the_first_tensor_that_does_not_fit_is_named(root, mine):
@@ -127,6 +127,85 @@ def test_papermill_trains_a_network_of_the_working_directory(tmp_path):
     run("papermill", "notebooks/01_pretrain.ipynb", "out.ipynb", *given, cwd=folder)
     record = next((folder / "out").rglob("pretrain_my_models-make_*/run.json"))
     assert json.loads(record.read_text())["run"]["arch"] == "my_models:make"
+
+
+# ----------------------------------------------------------------------------------- code that records name
+TRAP = """
+from pathlib import Path
+Path({ran!r}).touch()  # as if it were something worse
+
+def make(num_classes):
+    raise AssertionError("called")
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package whose import leaves a file, (its name, that file); its function stands in a module of it."""
+    name, ran = f"trap_{tmp_path.name.replace('-', '_')}", tmp_path / "ran"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "inner.py").write_text(TRAP.format(ran=str(ran)))
+    (tmp_path / name / "__init__.py").write_text("from .inner import make\n" + TRAP.format(ran=str(ran)))
+    monkeypatch.syspath_prepend(tmp_path)
+    return name, ran
+
+
+def record_of(root, arch, **own):
+    """The name of a record that somebody else has written, for a network of an import path."""
+    name = "pretrain_theirs"
+    run = dict(experiment("pretrain", profile="quick").run, arch=arch, arch_options={}, **own)
+    content = dict(name=name, run=run, weights="0" * 64)
+    records.write_json(root / "records" / name / "run.json", content)
+    (root / "records" / name / "weights.safetensors").write_bytes(b"")
+    return name
+
+
+@pytest.mark.parametrize("module", ["{}", "{}.inner"])
+def test_a_record_s_code_is_not_run_unless_it_is_trusted(root, package, module):
+    arch = f"{module.format(package[0])}:make"
+    name = record_of(root, arch, source="0" * 64)
+    with pytest.raises(ValueError, match=rf"made by code of its own, '{arch}' .* trust_code=True"):
+        network(name)
+    assert not package[1].exists()
+
+
+@pytest.mark.parametrize("module", ["{}", "{}.inner"])
+def test_trusted_code_of_another_source_is_not_even_imported(root, package, module):
+    name = record_of(root, f"{module.format(package[0])}:make", source="0" * 64)
+    with pytest.raises(ValueError, match="^arch must be the code that the record was made with"):
+        network(name, trust_code=True)
+    assert not package[1].exists()
+
+
+@pytest.mark.parametrize("arch", ["sys:exit", "posix:getcwd", "__main__:x", "no_such_module:make"])
+def test_trusted_code_without_a_file_is_not_called(root, arch):
+    name = record_of(root, arch, source="0" * 64)
+    with pytest.raises(ValueError, match="^arch must be the code that the record was made with"):
+        network(name, trust_code=True)
+
+
+def test_trusted_code_is_not_called_where_another_file_of_its_package_is_the_recorded_one(root, package):
+    other = root / package[0] / "other.py"
+    other.write_text("# somebody's\n")
+    name = record_of(root, f"{package[0]}.inner:make", source=networks._sha256(other))
+    with pytest.raises(ValueError, match="^arch must be the code that the record was made with"):
+        network(name, trust_code=True)
+
+
+def test_a_network_of_torchvision_comes_back_when_its_code_is_trusted(root):
+    """Its function stands in another file than the module that the path names."""
+    exp = experiment("pretrain", profile="quick", arch="torchvision.models:resnet18")
+    networks.refuse_other_source(exp.run)
+
+
+def test_a_user_s_own_run_is_taken_up_without_a_word_of_trust(root, mine, monkeypatch):
+    """The parameter `arch` is the user's own word; what the record names is not called."""
+    exp, first = made("finetune", arch=f"{mine}:make", pretrain_epochs=1)
+    for checkpoint in (exp.out / "checkpoints").glob("*.pt"):
+        checkpoint.unlink()
+    monkeypatch.setattr(bnat, "train_step", lambda *_, **__: pytest.fail("it was trained again"))
+    again = made("finetune", arch=f"{mine}:make", pretrain_epochs=1, eval_images=50)[1]
+    assert again["weights"] == first["weights"] and len(again["evaluations"]) == 4
 
 
 # ------------------------------------------------------------------------------------------- normalisations
