@@ -27,10 +27,12 @@ BY_LABEL = {LABELS[key]: colour for key, colour in COLOURS.items()}
 
 def save(figure, exp, name):
     """Write a figure to out/<profile>/figures/<name>.png and .pdf, the same bytes each time."""
-    with records.lock(exp, "figures"):  # runs side by side may draw one figure
-        for kind, metadata in (("png", None), ("pdf", {"CreationDate": None})):
-            figure.savefig(image := io.BytesIO(), format=kind, metadata=metadata)
-            records.write(exp.out / "figures" / f"{name}.{kind}", image.getbuffer())
+    files = {}
+    for kind, metadata in (("png", None), ("pdf", {"CreationDate": None})):
+        image = io.BytesIO()
+        figure.savefig(image, format=kind, metadata=metadata)
+        files[f"{name}.{kind}"] = image.getvalue()
+    records.keep(exp, files)
 
 
 def colour_of(label):

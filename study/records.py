@@ -15,12 +15,12 @@ from contextlib import suppress
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
 from study import parameters
 from study.experiments import EVALUATION, GENERATION, ROWS, experiment
 from study.memory import is_lack_of_memory
+from study.processes import ReadOnly, is_read_only, lock
 
 KINDS = ("pgd", "margin", "autoattack", "curve", "checks", "features", "norms", "statistics", "small", "gap")
 
@@ -30,19 +30,11 @@ def folders(exp):
     return [root / "records" / exp.name for root in (parameters.ROOT, exp.out)]
 
 
-def lock(exp, name=None):
-    """Held while a run (or what bears `name`) is made or written; it falls with its process."""
-    path = exp.out / "locks" / f"{name or exp.name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(path, is_singleton=True)  # one object a process: it may take its lock twice
-    with suppress(Timeout):
-        return held.acquire(timeout=1)
-    print(f"{path.stem}: another process is at it; waiting", flush=True)
-    return held.acquire()
-
-
 def write(path, content):
-    """Write bytes so that `path` is what it was or whole, whenever the process dies; one writer at a time."""
+    """Write bytes so that `path` is what it was or whole, whenever the process dies; one writer at a time.
+
+    OSError: why not, as a full disk; ReadOnly where nothing may be written at all.
+    """
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,10 +46,24 @@ def write(path, content):
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        raise OSError(
+        kind = ReadOnly if is_read_only(error) else OSError
+        raise kind(
             f"{path} could not be written ({error.strerror}); what was finished before is whole, "
             "and the next run goes on from there"
         ) from None
+
+
+def keep(exp, files):
+    """Write what a notebook shows, {name: bytes}, to out/<profile>/figures.
+
+    A checkout that cannot be written shows it all the same, and says so.
+    """
+    try:
+        with lock(exp, "figures"):  # runs side by side may make one figure
+            for name, content in files.items():
+                write(exp.out / "figures" / name, content)
+    except ReadOnly as error:
+        _warn(exp.out / "figures", f"is not written, what it would hold is shown: {error}")
 
 
 class Outdated(ValueError):

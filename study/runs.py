@@ -11,6 +11,7 @@ import io
 import os
 import shutil
 import sys
+from contextlib import suppress
 from functools import partial
 
 import torch
@@ -21,7 +22,8 @@ from study import checks, controls, datasets, features, norms, parameters, recor
 from study.experiments import EVALUATION
 from study.memory import fits
 from study.networks import load_foreign
-from study.records import folders, load_record, lock, read, read_record
+from study.processes import ReadOnly, lock, say
+from study.records import folders, load_record, read, read_record
 from study.weights import blank, checkpoint, digest, save_weights, trained
 
 if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
@@ -31,14 +33,6 @@ if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(option, value)
 # code compiled once is there for the next run
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(parameters.ROOT / "out" / "compiled"))
-
-
-def say(text):
-    """Print, in the notebook and on the terminal, where papermill shows nothing of a notebook's output."""
-    print(text, flush=True)
-    terminal = getattr(sys.stdout, "_original_stdstream_copy", None)  # ipykernel's copy of the process's own
-    if terminal is not None:
-        os.write(terminal, f"{text}\n".encode())
 
 
 # ------------------------------------------------------------------------------------------------- training
@@ -283,7 +277,7 @@ def transfer(targets, source, images):
             content = dict(
                 robust=records.encode(robust), settings=settings, weights=missing[label]["weights"]
             )
-            with lock(exp):
+            with suppress(ReadOnly), lock(exp):
                 records.write_anew(exp.out / "records" / exp.name / f"{name}.json", content)
             flags[label] = robust.numpy()
     return flags

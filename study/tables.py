@@ -30,11 +30,9 @@ def tint(cell):
 
 def save(table, exp, name, shown=None):
     """Write a table to out/<profile>/figures/<name>.csv; return it, or columns of it, for a notebook."""
-    with records.lock(exp, "figures"):  # runs side by side may write one table
-        records.write(exp.out / "figures" / f"{name}.csv", table.to_csv().encode())
-    style = (
-        (table if shown is None else table[shown]).style.format(precision=1).set_uuid(name).map(tint)
-    )  # an id of its own, the same each time
+    records.keep(exp, {f"{name}.csv": table.to_csv().encode()})
+    seen = table if shown is None else table[shown]
+    style = seen.style.format(precision=1).set_uuid(name).map(tint)  # an id of its own, the same each time
     left = [{"selector": "td, th", "props": "text-align: left; vertical-align: top"}]
     return HTML(style.set_table_styles(left).to_html())
 
