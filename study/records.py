@@ -100,7 +100,7 @@ def read(path, parse):
     try:
         seen = path.stat()
         return parse(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a plain file in records/ is no record
         return None
     except OSError:  # says nothing of the file
         raise

@@ -11,9 +11,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from conftest import FAST
-from test_runs import made, python
+from test_runs import folder_of, made, python
 
-from study import figures, processes, runs, tables
+from study import figures, processes, records, runs, tables
 from study.experiments import experiment
 
 
@@ -61,3 +61,12 @@ def test_a_full_disk_is_not_taken_for_a_folder_that_cannot_be_written(root, monk
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"table.csv could not be written \(No space left on device\)"):
         tables.save(pd.DataFrame({"a": [1]}), experiment("pretrain", **FAST), "table")
+
+
+def test_a_plain_file_among_the_records_is_no_record(root):
+    exp, record = made("pretrain")
+    for folder in (root / "records", folder_of(exp).parent):
+        folder.mkdir(exist_ok=True)
+        (folder / ".DS_Store").write_bytes(b"\0Bud1")
+    assert list(records.all_records(exp)) == [exp.name]
+    assert records.study_rows(**FAST | dict(epochs=1))["at"][0]["weights"] == record["weights"]
