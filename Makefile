@@ -24,7 +24,9 @@ report: .venv/installed  ## run the notebooks at PROFILE (quick, cpu or paper) i
 sweep: .venv/installed  ## run the table SWEEP of sweeps.yaml (or controls, those of 04_robustness) at PROFILE; 04_robustness shows them after make report
 	$(DAG) sweep=$(SWEEP) -- $(SWEEP)
 
-render: report  ## renew the committed records, figures, notebooks and README tables from a report at PROFILE
+render: .venv/installed  ## renew the committed records, figures, notebooks and README tables from a report at PROFILE (cpu or paper)
+	@$(BIN)/python site/may_render.py $(PROFILE)
+	$(MAKE) report
 	mkdir -p records figures $(OUT)/records && cp -r $(OUT)/records/. records/
 	rm -rf $(OUT)/figures  # other runs of these steps may have drawn last
 	find records -type f ! -name '[!.]*.json' ! -name weights.safetensors -delete  # nothing half-written or set aside
