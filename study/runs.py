@@ -33,6 +33,7 @@ if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(option, value)
 # code compiled once is there for the next run
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(parameters.ROOT / "out" / "compiled"))
+COMPILE_ABOVE = 8000  # steps of the training attack: three epochs of CIFAR-10 repay the compiling
 
 
 # ------------------------------------------------------------------------------------------------- training
@@ -83,6 +84,33 @@ def machine(seconds, images):
     )
 
 
+def epochs_of(exp, model, images, labels, state):
+    """What `bnat.train` yields of a run from `state` on, or from the beginning where that is None.
+
+    The attacked network is compiled where that pays. Where it fails, as with a g++ without the headers of
+    Python, the epoch begins again without: the same numbers but for rounding, slower.
+    """
+    run = exp.run
+    updates = len(labels) // run["batch_size"]
+    pays = updates * run["epochs"] * run["attack_steps"] > COMPILE_ABOVE
+    if pays and shutil.which("g++"):
+        first = copy.deepcopy(model.state_dict())
+        try:
+            settings = settings_of(run, model) | dict(state=state, progress=exp.name, compiled=True)
+            for epoch in bnat.train(model, images, labels, **settings):
+                state = epoch  # from here, should it fail later
+                yield epoch
+            return
+        except torch._dynamo.exc.TorchDynamoException as error:
+            why = str(error).strip().split("\n")[0]
+            if "Python.h" in str(error):
+                why = "g++ finds no headers of Python; Debian: apt install python3-dev"
+            say(f"{exp.name}: its attack cannot be compiled ({why}); it runs without, about half as fast")
+        model.load_state_dict(first)
+    settings = settings_of(run, model) | dict(state=state, progress=exp.name)
+    yield from bnat.train(model, images, labels, **settings)
+
+
 def train(exp, data):
     """Train the network of an experiment on what `load_data` returned, or take up its checkpoint.
 
@@ -107,11 +135,7 @@ def train(exp, data):
             minutes = forecast(exp, model, images, labels)
         announce(exp, minutes)
     state = dict(epoch=len(history), model=saved["model"], optimizer=saved["optimizer"]) if history else None
-    # three epochs of CIFAR-10 repay the compiling
-    compiled = bool(shutil.which("g++")) and updates * run["epochs"] * run["attack_steps"] > 8000
-    epochs = bnat.train(
-        model, images, labels, **settings_of(run, model), state=state, progress=exp.name, compiled=compiled
-    )
+    epochs = epochs_of(exp, model, images, labels, state)
     with fits("batch_size", run["batch_size"]):
         for state in epochs:
             with fits("BNAT_EVAL_BATCH", bnat.EVAL_BATCH):
@@ -206,7 +230,11 @@ def evaluate(exp, model, weights, data):
             found = measure(model, data, settings, exp.run["seed"], earlier, state)
         encoded = {key: records.encode(value) for key, value in found.items()}
         records.write_anew(home / f"{name}.json", encoded | dict(settings=settings, weights=weights))
-        state.unlink(missing_ok=True)
+    for (
+        name
+    ) in exp.evaluations:  # they are made: what was kept on the way, of other weights or code too, goes
+        for state in (exp.out / "checkpoints").glob(f"{exp.name}.{name}.*.json"):
+            state.unlink()
 
 
 def make(exp, data):

@@ -276,6 +276,34 @@ def test_another_error_of_a_training_is_not_taken_for_too_little_memory(root, mo
         made("pretrain")
 
 
+GXX = """#!/bin/sh
+[ "$1" = --version ] && echo 'g++ (Debian 14.2.0-19) 14.2.0' && exit
+echo 'fatal error: Python.h: No such file or directory' >&2
+exit 1
+"""
+
+
+def test_a_compiler_without_the_headers_of_python_is_no_reason_to_stop(root):
+    compiler = root / "bin" / "g++"
+    compiler.parent.mkdir()
+    compiler.write_text(GXX)
+    compiler.chmod(0o755)
+    given = FAST | dict(epsilon=16, epochs=1)
+    code = f"runs.COMPILE_ABOVE = 0\nprint(runs.run(experiment('pretrain', **{given}))['weights'])"
+    environment = os.environ | dict(
+        PATH=f"{compiler.parent}{os.pathsep}{os.environ['PATH']}",
+        TORCHINDUCTOR_CACHE_DIR=str(root / "compiled"),
+        TORCHINDUCTOR_COMPILE_THREADS="1",
+    )
+    process = python(root, "\n" + code, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    said, errors = process.communicate()
+    assert process.returncode == 0, errors[-2000:]
+    assert "its attack cannot be compiled (g++ finds no headers of Python; Debian: apt install" in said
+    (folder_of(experiment("pretrain", **given)).parent).rename(root / "elsewhere")
+    weights = made("pretrain", epsilon=16)[1]["weights"]  # of so few steps nothing is compiled
+    assert said.splitlines()[-1] == weights
+
+
 def test_too_little_memory_to_read_a_checkpoint_leaves_it_where_it_is(root, monkeypatch, digits):
     exp = experiment("pretrain", **FAST | dict(epochs=1))
     runs.train(exp, digits)
