@@ -24,7 +24,7 @@ from study.memory import fits
 from study.networks import load_foreign
 from study.processes import ReadOnly, lock, say
 from study.records import folders, load_record, read, read_record
-from study.weights import blank, checkpoint, digest, save_weights, trained
+from study.weights import blank, checkpoint, digest, prune, save_weights, trained
 
 if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
     # glibc hands big freed blocks back to the kernel, which clears them anew at every layer; here they are
@@ -253,6 +253,7 @@ def run(exp):
     if exp.parent:
         run(exp.parent)
     if record := load_record(exp):
+        prune(exp)  # a kill may have come before
         return record
     if exp.run["data"] == "digits":  # so small that a second thread only waits for the first
         torch.set_num_threads(1)
@@ -264,6 +265,7 @@ def run(exp):
         model = trained(exp) if known else None
         if model is None or digest(model) != known["weights"]:
             model, known = make(exp, data)
+        prune(exp)
         evaluate(exp, model, known["weights"], data)
         return read_record(*folders(exp), wanted=exp.evaluations)
 

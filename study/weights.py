@@ -5,6 +5,7 @@ here: training (runs.py) and how a network is built (networks.py).
 """
 
 import hashlib
+from contextlib import suppress
 
 import torch
 from safetensors.torch import save
@@ -93,14 +94,39 @@ def recorded(exp):
     return _filled(recorded(exp.parent) if exp.parent else blank(exp), record, file)
 
 
+def _of_checkpoint(exp):
+    """The network of a finished training from its checkpoint, in eval mode, or None."""
+    saved = read(checkpoint(exp), records.parse_checkpoint)
+    if not saved or len(saved["history"]) < exp.run["epochs"]:
+        return None
+    model = blank(exp)
+    model.load_state_dict(saved["model"])
+    return model.eval()
+
+
 def trained(exp):
     """The network of a finished training, from its checkpoint or its record's weights, or None."""
-    saved = read(checkpoint(exp), records.parse_checkpoint)
-    if saved and len(saved["history"]) == exp.run["epochs"]:
-        model = blank(exp)
-        model.load_state_dict(saved["model"])
-        return model.eval()
+    model = _of_checkpoint(exp)
+    if model is not None:
+        return model
     try:
         return recorded(exp)
     except (FileNotFoundError, ValueError):
         return None
+
+
+def prune(exp):
+    """Delete the checkpoint of a finished run, once its record gives the same network, bit for bit.
+
+    Whatever is missing or differs, the checkpoint stays: it may be all that is left of a training.
+    """
+    if not checkpoint(exp).exists():
+        return
+    model = _of_checkpoint(exp)
+    try:
+        same = model is not None and digest(model) == digest(recorded(exp))
+    except (FileNotFoundError, ValueError):
+        return
+    if same:
+        with suppress(OSError):  # in a folder that cannot be written
+            checkpoint(exp).unlink()

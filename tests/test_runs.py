@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import FAST, REPOSITORY, bnat
 
-from study import experiments, parameters, records, runs
+from study import experiments, parameters, records, runs, weights
 from study.experiments import experiment
 from study.weights import digest, network
 
@@ -112,8 +112,14 @@ def broken_checkpoints(content):
     return bytes(payload), content[:1000], b""
 
 
+@pytest.fixture
+def unpruned(monkeypatch):
+    """Runs keep their checkpoints, as those that were killed before they would have deleted them."""
+    monkeypatch.setattr(runs, "prune", lambda exp: None)
+
+
 @pytest.mark.parametrize("damage", [0, 1, 2])
-def test_a_broken_checkpoint_is_set_aside_and_made_again(root, capsys, damage):
+def test_a_broken_checkpoint_is_set_aside_and_made_again(root, unpruned, capsys, damage):
     exp, _ = made("pretrain")
     whole, checkpoint = files(folder_of(exp)), exp.out / "checkpoints" / f"{exp.name}.pt"
     checkpoint.write_bytes(broken_checkpoints(checkpoint.read_bytes())[damage])
@@ -124,14 +130,13 @@ def test_a_broken_checkpoint_is_set_aside_and_made_again(root, capsys, damage):
     assert files(folder_of(exp)) == whole
 
 
-def test_a_half_written_evaluation_is_made_again_from_the_kept_weights(root, capsys):
+def test_a_half_written_evaluation_is_made_again_from_the_kept_weights(root, monkeypatch):
     exp, _ = made("pretrain")
     whole = files(folder_of(exp))
-    (exp.out / "checkpoints" / f"{exp.name}.pt").unlink()
     (folder_of(exp) / "pgd_eps32_steps20x1_n100.json").write_bytes(b'{"half": ')
+    monkeypatch.setattr(bnat, "train_step", lambda *_, **__: pytest.fail("it was trained again"))
     runs.run(exp)
     assert files(folder_of(exp)) == whole
-    assert not list((exp.out / "checkpoints").glob("*.pt")), "it was trained again"
 
 
 def test_evaluations_of_other_weights_are_not_read(root):
@@ -374,9 +379,91 @@ def test_weights_that_do_not_fit_are_refused_in_a_sentence(root, trained, file):
 
 def test_a_network_comes_back_from_its_record_bit_for_bit(root):
     exp, record = made("finetune", epsilon=16, pretrain_epochs=1)
-    for checkpoint in (exp.out / "checkpoints").glob("*.pt"):
-        checkpoint.unlink()
     assert digest(network(exp.name)) == record["weights"]
+
+
+def checkpoints(exp):
+    """The names of what lies in the folder of checkpoints."""
+    return sorted(path.name for path in (exp.out / "checkpoints").iterdir())
+
+
+def test_the_checkpoints_of_a_finished_run_go_and_its_network_stays(root, monkeypatch):
+    exp, record = made("finetune", epsilon=16, pretrain_epochs=1)
+    assert checkpoints(exp) == []
+    monkeypatch.setattr(bnat, "train_step", lambda *_, **__: pytest.fail("it was trained again"))
+    assert digest(weights.trained(exp)) == record["weights"]
+    again = made("finetune", epsilon=16, pretrain_epochs=1, eval_images=50)[1]  # measured from the record
+    assert again["weights"] == record["weights"]
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut off", "of another run"])
+def test_a_checkpoint_stays_where_the_record_does_not_give_its_network(root, monkeypatch, damage):
+    save = runs.save_weights
+
+    def damaged(model, start, path):
+        save(model, start, path)
+        if damage == "gone":
+            path.unlink()
+        elif damage == "cut off":
+            path.write_bytes(path.read_bytes()[:-1])
+        else:
+            save(bnat.network("resnet8", "digits"), start, path)
+
+    monkeypatch.setattr(runs, "save_weights", damaged)
+    exp, record = made("pretrain")
+    assert checkpoints(exp) == [f"{exp.name}.pt"]
+    assert digest(weights.trained(exp)) == record["weights"]
+
+
+@pytest.mark.parametrize("file", ["machine.json", "weights.safetensors", "run.json", "pgd", "curve"])
+def test_a_kill_at_any_write_of_a_record_loses_no_training(root, monkeypatch, file):
+    """The checkpoint is there until the record is whole; what was trained is not trained again."""
+    exp, _ = made("pretrain")
+    whole, write = files(folder_of(exp)), records.write
+    monkeypatch.setattr(parameters, "ROOT", root / "killed")
+    exp = experiment("pretrain", **FAST | dict(epochs=1))
+
+    def killed(path, content):
+        if path.name.startswith(file):
+            raise KeyboardInterrupt
+        write(path, content)
+
+    monkeypatch.setattr(records, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        runs.run(exp)
+    monkeypatch.setattr(records, "write", write)
+    monkeypatch.setattr(bnat, "train_step", lambda *_, **__: pytest.fail("it was trained again"))
+    runs.run(exp)
+    assert files(folder_of(exp)) == whole and checkpoints(exp) == []
+
+
+def test_a_checkpoint_that_a_kill_has_left_goes_when_its_record_is_read(root, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "prune", lambda exp: None)
+        exp, _ = made("pretrain")
+    assert checkpoints(exp) == [f"{exp.name}.pt"]
+    made("pretrain")
+    assert checkpoints(exp) == []
+
+
+def test_a_half_trained_checkpoint_stays_beside_a_finished_record(root, digits):
+    exp, _ = made("pretrain", epochs=2)
+    half = dict(runs.train(exp, digits)[1], machine={}, seconds=[])
+    torch.save(half | dict(history=half["history"][:1]), exp.out / "checkpoints" / f"{exp.name}.pt")
+    runs.run(exp)
+    assert checkpoints(exp) == [f"{exp.name}.pt"]
+
+
+def test_what_an_attack_had_kept_for_other_weights_goes_with_its_evaluation(root):
+    exp = experiment("pretrain", **FAST | dict(epochs=1, aa_images=4))
+    folder = exp.out / "checkpoints"
+    folder.mkdir(parents=True)
+    old = folder / f"{exp.name}.autoattack_eps32_random4.0123456789.1.json"
+    other = folder / f"{exp.name}.autoattack_eps32_random8.0123456789.1.json"  # still to be gone on with
+    for path in (old, other):
+        records.write_json(path, {})
+    runs.run(exp)
+    assert checkpoints(exp) == [other.name]
 
 
 def test_only_what_differs_from_the_start_is_kept(root):
@@ -387,7 +474,7 @@ def test_only_what_differs_from_the_start_is_kept(root):
 
 def test_other_weights_than_the_record_s_are_not_given_out(root):
     exp, _ = made("pretrain")
-    state = torch.load(exp.out / "checkpoints" / f"{exp.name}.pt")["model"]
+    state = network(exp.name).state_dict()
     model = bnat.network("resnet8", "digits")
     model.load_state_dict({k: v + 1 if v.is_floating_point() else v for k, v in state.items()})
     start = bnat.network("resnet8", "digits").state_dict()
@@ -415,7 +502,6 @@ def test_transfer_is_recorded_and_trains_nothing(root):
         "foreign is no stronger"
     )
     for exp in (one, other):  # now it can only be read
-        (exp.out / "checkpoints" / f"{exp.name}.pt").unlink()
         (folder_of(exp) / "weights.safetensors").unlink()
     again = runs.transfer({"one": one, "other": other}, other, 100)
     assert all((again[label] == found[label]).all() for label in found)

@@ -86,13 +86,11 @@ def stage(folder):
     """How far a killed run had come."""
     checkpoints = len(list((folder / "out").rglob("*.pt")))
     trained = len(list((folder / "out").rglob("run.json")))
-    where = "evaluation"
-    if not checkpoints:
-        where = "before the first checkpoint"
-    elif trained == 0:
-        where = "training of the parent"
+    where = "evaluation"  # a finished training has no checkpoint
+    if trained == 0:
+        where = "training of the parent" if checkpoints else "before the first checkpoint"
     elif trained == 1:
-        where = "evaluation of the parent" if checkpoints == 1 else "training"
+        where = "training" if checkpoints else "evaluation of the parent"
     half = [path.name for path in (folder / "out").rglob(".*.part")]
     return f"{where}, inside the write of {half}" if half else where
 
