@@ -9,7 +9,7 @@ THREADS ?= 1
 DAG      = $(BIN)/snakemake --cores $(CORES) --resources gpu=1 --config profile=$(PROFILE) threads=$(THREADS)
 RUN      = $(BIN)/papermill -p profile $(PROFILE)
 
-.PHONY: help report sweep render html test bench clean
+.PHONY: help report sweep render html test bench lock clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*  ## /\1: /p' Makefile
@@ -48,9 +48,16 @@ bench: .venv/installed  ## time and check the attack, the training step and the 
 	$(BIN)/pip install -q -r benchmarks/requirements.txt
 	$(BIN)/python benchmarks/bench.py
 
-.venv/installed: requirements.txt
+lock: .venv/installed  ## renew requirements.lock, every package of the environment with its hashes, from requirements.txt
+	$(BIN)/uv pip compile requirements.txt --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-annotate --custom-compile-command 'make lock' --output-file requirements.lock --quiet
+
+# 3.14 has no wheel of one package yet, an older Python is none that numpy still supports
+.venv/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo 'Python must be 3.11, 3.12 or 3.13 (make PYTHON=python3.12 names another one)'; exit 1; }
 	$(PYTHON) -m venv .venv || { echo 'Python cannot make an environment: on Debian, apt install python3-venv'; exit 1; }
-	$(BIN)/pip install -r requirements.txt
+	$(BIN)/pip install --require-hashes -r requirements.lock
 	touch $@
 
 clean:  ## remove what runs have made (out/); the environment and what is committed stay

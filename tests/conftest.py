@@ -52,7 +52,7 @@ def run(*command, cwd, check=True, **environment):
     return done
 
 
-FILES = ("bnat_utils.py", "Makefile", "Snakefile", "sweeps.yaml", "requirements.txt")
+FILES = ("bnat_utils.py", "Makefile", "Snakefile", "sweeps.yaml", "requirements.lock")
 
 
 def copy(folder):

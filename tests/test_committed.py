@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import REPOSITORY, copy, run
+from packaging.requirements import Requirement
 
 sys.path.insert(0, str(REPOSITORY / "site"))
 import refresh  # noqa: E402
@@ -115,12 +116,35 @@ def test_conda_s_environment_reads_the_requirements():
     assert pip == ["-r requirements.txt"]
 
 
-def test_what_runs_here_is_what_is_required():
-    lines = [
-        line
-        for line in (REPOSITORY / "requirements.txt").read_text().splitlines()
-        if line[:1] not in ("", "#")
-    ]
-    pins = dict(line.split("==") for line in lines)
-    wanted = {"torch", "torchvision", "matplotlib", "pandas", "jupyter", "papermill", "nbval"}
-    assert wanted <= pins.keys() and {name: version(name).split("+")[0] for name in pins} == pins
+def pins(file):
+    """{name: Requirement} of a requirements file, of what belongs on this machine."""
+    lines = [line.removesuffix(" \\") for line in (REPOSITORY / file).read_text().splitlines()]
+    found = [Requirement(line) for line in lines if line[:1] not in ("", "#", " ")]
+    return {pin.name: pin for pin in found if pin.marker is None or pin.marker.evaluate()}
+
+
+def test_the_lock_holds_what_is_required():
+    required, locked = pins("requirements.txt"), pins("requirements.lock")
+    assert {"torch", "torchvision", "matplotlib", "pandas", "jupyter", "papermill"} <= required.keys()
+    for name, pin in required.items():
+        assert locked[name].specifier == pin.specifier, "make lock renews it"
+
+
+def test_every_package_of_the_lock_has_a_hash_and_no_host():
+    text = (REPOSITORY / "requirements.lock").read_text()
+    packages = re.findall(r"^[a-z].*(?:\n    --hash=sha256:[0-9a-f]{64}.*)+", text, re.MULTILINE)
+    assert len(packages) == len(re.findall(r"^\S+==", text, re.MULTILINE)) > 200
+    assert "://" not in text and "index-url" not in text
+
+
+def test_what_runs_here_is_what_is_locked():
+    for name, pin in pins("requirements.lock").items():
+        assert pin.specifier.contains(version(name).split("+")[0]), f"{pin}; here is {version(name)}"
+
+
+def test_python_is_bounded_by_what_the_lock_has_wheels_for(tmp_path):
+    makefile = (REPOSITORY / "Makefile").read_text()
+    check = re.search(r"\$\(PYTHON\) -c '(import sys; sys.exit\(.*\))'", makefile)[1]
+    for found, accepted in (((3, 10, 9), 0), ((3, 11, 0), 1), ((3, 13, 9), 1), ((3, 14, 0), 0)):
+        asked = check.replace("sys.version_info", str(found))
+        assert (run(sys.executable, "-c", asked, cwd=tmp_path, check=False).returncode == 0) == accepted
