@@ -8,14 +8,11 @@ import sys
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from study import answer, parameters, records  # noqa: E402
+from study import answer, claims, parameters, records, tables  # noqa: E402
 from study.experiments import CONTROLS, NORMALISED, ROWS, experiment  # noqa: E402
-
-TABLES = ("04_main_table", "04_claims")
 
 
 def rows(table, header):
@@ -26,21 +23,19 @@ def rows(table, header):
 
 
 def readme(text):
-    """The README with its answer from the records, its tables from figures/*.csv and from the parameters."""
-    tables = {}
-    for name in TABLES:
-        table = pd.read_csv(ROOT / "figures" / f"{name}.csv", index_col=0, keep_default_na=False)
-        tables[table.index.name] = table
+    """The README with its answer and its tables from the records, and a table of the parameters."""
+    known = records.study_rows(rows=ROWS | CONTROLS | NORMALISED)
+    made = (tables.main({key: known[key] for key in ROWS}), tables.claims(claims.decide(known)))
+    by_head = {table.index.name: table for table in made}
 
     def renew(block):
         header = [cell.strip() for cell in block[1].strip("| \n").split("|")]
         if header[0] == "parameter":
             return parameters.table()
-        if header[0] not in tables:
+        if header[0] not in by_head:
             return block[0]
-        return block[1] + block[2] + "".join(rows(tables[header[0]], header))
+        return block[1] + block[2] + "".join(rows(by_head[header[0]], header))
 
-    known = records.study_rows(rows=ROWS | CONTROLS | NORMALISED)
     said = answer.sentences(known, experiment("pretrain"))
     text = re.sub(
         r"(<!-- answer -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{said}\n{m[2]}", text, flags=re.DOTALL
