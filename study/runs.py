@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 import bnat_utils as bnat
-from study import checks, controls, datasets, features, norms, parameters, records
+from study import checks, controls, datasets, features, machines, norms, parameters, records
 from study.experiments import EVALUATION
 from study.memory import fits
 from study.networks import load_foreign
@@ -71,21 +71,8 @@ def announce(exp, minutes):
         )
 
 
-def machine(seconds, images):
-    """What a run ran on, and its speed. seconds: of each epoch; images: in each."""
-    cuda = bnat.DEVICE.type == "cuda"
-    return dict(
-        device=torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} thread(s)",
-        torch=str(torch.__version__),
-        precision=str(bnat.fast_dtype()),
-        seconds=seconds,
-        peak_memory_bytes=torch.cuda.max_memory_allocated(),
-        images_per_second=images * len(seconds) / sum(seconds) if seconds else 0.0,
-    )
-
-
 def epochs_of(exp, model, images, labels, state):
-    """What `bnat.train` yields of a run from `state` on, or from the beginning where that is None.
+    """What `bnat.train` yields of a run from `state` (None: the beginning) on, each with: was it compiled?
 
     The attacked network is compiled where that pays. Where it fails, as with a g++ without the headers of
     Python, the epoch begins again without: the same numbers but for rounding, slower.
@@ -99,7 +86,7 @@ def epochs_of(exp, model, images, labels, state):
             settings = settings_of(run, model) | dict(state=state, progress=exp.name, compiled=True)
             for epoch in bnat.train(model, images, labels, **settings):
                 state = epoch  # from here, should it fail later
-                yield epoch
+                yield epoch, True
             return
         except torch._dynamo.exc.TorchDynamoException as error:
             why = str(error).strip().split("\n")[0]
@@ -108,7 +95,8 @@ def epochs_of(exp, model, images, labels, state):
             say(f"{exp.name}: its attack cannot be compiled ({why}); it runs without, about half as fast")
         model.load_state_dict(first)
     settings = settings_of(run, model) | dict(state=state, progress=exp.name)
-    yield from bnat.train(model, images, labels, **settings)
+    for epoch in bnat.train(model, images, labels, **settings):
+        yield epoch, False
 
 
 def train(exp, data):
@@ -126,7 +114,8 @@ def train(exp, data):
         model.load_state_dict(parent.state_dict())
     elif exp.weights:
         load_foreign(model, exp.weights)
-    saved = saved or dict(initial_weights=digest(model), history=[], seconds=[], machine=machine([], 0))
+    idle = machines.with_speed([machines.here()], [], 0)
+    saved = saved or dict(initial_weights=digest(model), history=[], seconds=[], machine=idle)
     history, seconds = saved["history"], saved["seconds"]
     images, labels = (t[: run["train_images"]] for t in data["train"])
     updates = len(labels) // run["batch_size"]
@@ -135,9 +124,9 @@ def train(exp, data):
             minutes = forecast(exp, model, images, labels)
         announce(exp, minutes)
     state = dict(epoch=len(history), model=saved["model"], optimizer=saved["optimizer"]) if history else None
-    epochs = epochs_of(exp, model, images, labels, state)
+    ran_on = machines.seen(saved["machine"])
     with fits("batch_size", run["batch_size"]):
-        for state in epochs:
+        for state, compiled in epochs_of(exp, model, images, labels, state):
             with fits("BNAT_EVAL_BATCH", bnat.EVAL_BATCH):
                 held_out = bnat.evaluate(model, *data["held_out"], eps=exp.held_out_epsilon / 255, steps=10)
             rates = {f"held_out_{key}": held_out[key].float().mean().item() for key in ("clean", "robust")}
@@ -145,7 +134,8 @@ def train(exp, data):
             history.append(dict(epoch=state["epoch"]) | own | rates)
             seconds.append(state["seconds"])
             saved.update(model=state["model"], optimizer=state["optimizer"])
-            saved["machine"] = machine(seconds, updates * run["batch_size"])
+            ran_on = machines.joined(ran_on, machines.here(compiled))
+            saved["machine"] = machines.with_speed(ran_on, seconds, updates * run["batch_size"])
             buffer = io.BytesIO()  # torch.save on a full disk would say something else
             torch.save(saved, buffer)
             records.write(path, buffer.getbuffer())

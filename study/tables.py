@@ -9,7 +9,7 @@ import pandas as pd
 from IPython.display import HTML
 from scipy.stats import entropy
 
-from study import rates, records
+from study import machines, rates, records
 from study.checks import trust
 from study.experiments import LABELS
 from study.statistics import mean_sd, paired, percent, proportion
@@ -219,12 +219,18 @@ def claims(decided):
 
 
 def costs(found):
-    """What every run cost on the machine that made it."""
-    table = {}
+    """What every run cost on the machine that made it, or the machines, one after the other."""
+    table, processors = {}, set()
     for name, record in found.items():
         if record["machine"]:
             m = record["machine"]
+            seen = machines.seen(m)
+            processors |= {each["cpu"] for each in seen if "cpu" in each}
             table[name] = {key: m[key] for key in ("device", "torch", "precision")}
+            if seen:
+                table[name]["device"] = "; then ".join(machines.described(each) for each in seen)
             table[name]["images/s, training"] = f"{m['images_per_second']:,.0f}"
             table[name]["minutes"] = f"{sum(m['seconds']) / 60:.1f}"
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("run")
+    if len(processors) > 1:
+        table["all"] = {"device": f"{len(processors)} processors: the speeds compare these, too"}
+    return pd.DataFrame.from_dict(table, orient="index").fillna("–").rename_axis("run")
