@@ -126,14 +126,14 @@ def train(exp, data):
     state = dict(epoch=len(history), model=saved["model"], optimizer=saved["optimizer"]) if history else None
     ran_on = machines.seen(saved["machine"])
     with fits("batch_size", run["batch_size"]):
-        for state, compiled in epochs_of(exp, model, images, labels, state):
+        for epoch, compiled in epochs_of(exp, model, images, labels, state):
             with fits("BNAT_EVAL_BATCH", bnat.EVAL_BATCH):
                 held_out = bnat.evaluate(model, *data["held_out"], eps=exp.held_out_epsilon / 255, steps=10)
             rates = {f"held_out_{key}": held_out[key].float().mean().item() for key in ("clean", "robust")}
-            own = dict(train_loss=state["loss"], train_accuracy=state["accuracy"])
-            history.append(dict(epoch=state["epoch"]) | own | rates)
-            seconds.append(state["seconds"])
-            saved.update(model=state["model"], optimizer=state["optimizer"])
+            own = dict(train_loss=epoch["loss"], train_accuracy=epoch["accuracy"])
+            history.append(dict(epoch=epoch["epoch"]) | own | rates)
+            seconds.append(epoch["seconds"])
+            saved.update(model=epoch["model"], optimizer=epoch["optimizer"])
             ran_on = machines.joined(ran_on, machines.here(compiled))
             saved["machine"] = machines.with_speed(ran_on, seconds, updates * run["batch_size"])
             buffer = io.BytesIO()  # torch.save on a full disk would say something else

@@ -4,13 +4,14 @@ Decided here: what a committed weights.safetensors holds, and when a network cou
 here: training (runs.py) and how a network is built (networks.py).
 """
 
+import copy
 import hashlib
 from contextlib import suppress
 
 import torch
 from safetensors.torch import save
 
-from study import parameters, records
+from study import machines, parameters, records
 from study.networks import build, load_foreign, refuse_other_source
 from study.records import read, read_record
 
@@ -37,6 +38,23 @@ def save_weights(model, start, path):
     records.write(path, save({name: t.cpu().contiguous() for name, t in moved.items()}))
 
 
+def why_not(record, start, kept):
+    """Why a network that was put together here is not the record's own, bit for bit, in a sentence.
+
+    start: what it was put together from; kept: the names of the tensors that lie beside the record.
+    """
+    if digest(start) == record["initial_weights"]:
+        return "weights.safetensors beside it is damaged, or of another training"
+    made = len(start.state_dict().keys() - kept)
+    there, here = record["machine"], machines.here()
+    where = f"torch {there['torch']}, {machines.described(there)}" if there else "a machine unknown"
+    return (
+        f"{made} of its tensors are those that it started from, made from its seed {record['run']['seed']}, "
+        f"and come out with other bits here (torch {here['torch']}, {here['cpu']}, {here['instructions']}) "
+        f"than there ({where}), as they do without AVX2 or with another torch"
+    )
+
+
 def _kept(name):
     """The record of a name and the file of its weights, or None. FileNotFoundError: no record, no weights."""
     places = [root / name for root in (parameters.ROOT / "records", *parameters.ROOT.glob("out/*/records"))]
@@ -52,13 +70,15 @@ def _kept(name):
 
 def _filled(model, record, file):
     """The network that a run started from, brought to the weights of its record, in eval mode."""
+    start, moved = copy.deepcopy(model), {}
     if file is None:
         load_foreign(model, "pyautoattack")
     else:
         moved = read(file, records.parse_weights) or {}
         model.load_state_dict(model.state_dict() | moved)
     if digest(model) != record["weights"]:
-        raise ValueError(f"records/{record['name']}: these are not the weights of the record")
+        reason = why_not(record, start, moved.keys())
+        raise ValueError(f"records/{record['name']}: these are not the weights of the record: {reason}")
     return model.eval()
 
 
@@ -69,8 +89,8 @@ def network(name, trust_code=False):
     seed's initialisation or another record's network. trust_code: a record of somebody's own network names
     a function to import and to call, with arguments; only True does so, and only where its source is the
     one that is recorded. FileNotFoundError: no such record, or a run of the first study, whose weights were
-    not kept. ValueError: other weights than the record's, as an initialisation of another torch makes; code
-    that is not trusted, or another.
+    not kept. ValueError: other weights than the record's, as an initialisation of another torch, or on a
+    processor without AVX2, makes (it says which); code that is not trusted, or another.
     """
     record, file = _kept(name)
     run = record["run"]

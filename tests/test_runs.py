@@ -77,17 +77,22 @@ def test_a_killed_run_ends_with_the_numbers_of_an_uncut_one(root, digits):
     settings = dict(profile="quick", epsilon=16, epochs=6, lr=0.1)
     exp = experiment("pretrain", **settings)
     checkpoint = exp.out / "checkpoints" / f"{exp.name}.pt"
-    code = f"runs.train(experiment('pretrain', **{settings}), bnat.load_data('digits'))"
-    for _ in range(2):  # killed twice, each time inside an epoch
-        seen = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        process = python(root, code, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime_ns > seen):
-            time.sleep(0.02)
-        time.sleep(0.1)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert process.returncode == -signal.SIGKILL
-    assert 1 < len(torch.load(checkpoint)["history"]) < 6
+    updates = exp.run["train_images"] // exp.run["batch_size"]
+    code = (
+        "import os, signal\n"
+        "steps, step = [], bnat.train_step\n"
+        "def mortal(*a, **k):\n"
+        "    steps.append(1)\n"
+        f"    if len(steps) > {1.5 * updates}:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return step(*a, **k)\n"
+        "bnat.train_step = mortal\n"
+        f"runs.train(experiment('pretrain', **{settings}), bnat.load_data('digits'))"
+    )
+    for epochs in (1, 2):  # killed twice, each time inside an epoch
+        process = python(root, "\n" + code, stderr=subprocess.DEVNULL)
+        assert process.wait() == -signal.SIGKILL
+        assert len(torch.load(checkpoint)["history"]) == epochs
     resumed = runs.train(exp, digits)[1]
     checkpoint.unlink()
     assert resumed == runs.train(exp, digits)[1]
@@ -203,21 +208,24 @@ def test_the_record_of_another_run_is_not_taken_for_this_one(root, capsys):
 
 def test_of_two_processes_that_start_one_run_one_trains_and_the_other_reads(root):
     code = (
+        "import time\n"
         "steps, step = [], bnat.train_step\n"
-        "def counted(*a, **k):\n    steps.append(1)\n    return step(*a, **k)\n"
+        "def counted(*a, **k):\n"
+        "    while not Path('go').exists():\n        time.sleep(0.02)\n"
+        "    steps.append(1)\n    return step(*a, **k)\n"
         "bnat.train_step = counted\n"
-        "print('ready', flush=True)\nsys.stdin.readline()\n"
         f"r = runs.run(experiment('pretrain', **{FAST | dict(epsilon=16, epochs=4)}))\n"
         "print(len(steps), r['weights'])"
     )
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    both = [python(root, "\n" + code, **pipes) for _ in range(2)]
-    for process in both:  # both have imported what they need
-        assert process.stdout.readline() == "ready\n"
-    for process in both:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    said = [process.communicate()[0] for process in both]
+    outputs = [root / "one", root / "other"]
+    both = [python(root, "\n" + code, cwd=root, stdout=path.open("w")) for path in outputs]
+    # who trains goes on once the other has met the lock
+    while not any("another process is at it; waiting" in path.read_text() for path in outputs):
+        assert all(process.poll() is None for process in both)
+        time.sleep(0.05)
+    (root / "go").touch()
+    assert [process.wait() for process in both] == [0, 0]
+    said = [path.read_text() for path in outputs]
     trained, read = sorted((s.splitlines()[-1].split() for s in said), key=lambda s: -int(s[0]))
     assert (trained[0], read[0]) == (str(4 * 17), "0") and trained[1] == read[1], said
     assert sum(bool(re.search(r"is at it; process \d+ has waited for", s)) for s in said) == 1, said
@@ -479,7 +487,23 @@ def test_other_weights_than_the_record_s_are_not_given_out(root):
     model.load_state_dict({k: v + 1 if v.is_floating_point() else v for k, v in state.items()})
     start = bnat.network("resnet8", "digits").state_dict()
     runs.save_weights(model, start, folder_of(exp) / "weights.safetensors")
-    with pytest.raises(ValueError, match="not the weights of the record"):
+    with pytest.raises(ValueError, match="not the weights of the record: weights.safetensors .* damaged"):
+        network(exp.name)
+
+
+def test_an_initialisation_of_other_bits_is_refused_with_its_reason(root, monkeypatch):
+    exp, _ = made("scratch", epsilon=16)
+    build = weights.build
+
+    def without_avx2(*arguments):
+        model = build(*arguments)
+        with torch.no_grad():
+            next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d)).weight.mul_(1 + 4e-7)
+        return model
+
+    monkeypatch.setattr(weights, "build", without_avx2)
+    reason = r"not the weights of the record: \d+ of its tensors .* made from its seed 0, and come out with "
+    with pytest.raises(ValueError, match=f"{reason}other bits here .* than there .*AVX2"):
         network(exp.name)
 
 
