@@ -42,7 +42,7 @@ html: .venv/installed  ## the committed notebooks and the README as a static sit
 
 test: .venv/installed  ## unit tests, the quick report through papermill, nbval over the committed notebooks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -rs tests
 
 bench: .venv/installed  ## time and check the attack, the training step and the evaluation against other libraries
 	$(BIN)/pip install -q -r benchmarks/requirements.txt

@@ -20,6 +20,12 @@ FAST = dict(profile="quick", batch_size=64, eval_images=100, eval_restarts=1)
 FAST |= dict.fromkeys(("margin_images", "aa_images", "check_images"), 0)
 
 
+def pytest_collection_modifyitems(items):
+    """No test hangs for ever: after half an hour it fails, and says where it was."""
+    for item in items:
+        item.add_marker(pytest.mark.timeout(1800))
+
+
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """An empty repository: no committed records, out/ in a temporary folder."""
