@@ -32,6 +32,7 @@ from tqdm import tqdm
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 EVAL_BATCH = int(os.environ.get("BNAT_EVAL_BATCH", 500))  # images evaluated at a time
 AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")  # the components of version "standard", in their order
+FEWEST_CLASSES = {"apgd-t": 4, "fab-t": 2}  # a target beside the label; apgd-t's loss looks at four logits
 # float32 is not TF32, and the same seed gives the same network
 torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True
 
@@ -481,6 +482,7 @@ def autoattack(model, x, y, *, eps, components=AUTOATTACK, batch_size=EVAL_BATCH
 
     Attacked with BN folded, in float32. Returns {component: bool [N]}, in their order: what survives it and
     those before, so the last is the result. components: fewer make an attack of their own, not AutoAttack.
+    Of at most nine other classes each is a target; a component that has too few (FEWEST_CLASSES) is left out.
     """
     from pyautoattack import AutoAttack
 
@@ -490,7 +492,11 @@ def autoattack(model, x, y, *, eps, components=AUTOATTACK, batch_size=EVAL_BATCH
     attack.verbose = False
     with eval_mode(target):
         alive = evaluate(target, x, y, eps=0, batch_size=batch_size)["clean"]
+        classes = target(to_float(x[:1])).shape[1]
+        attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(9, classes - 1)
         for component in components:
+            if classes < FEWEST_CLASSES.get(component, 1):
+                continue
             left = alive.nonzero().squeeze(1).to(y.device)
             if len(left):
                 attack.attacks_to_run, images = [component], to_float(x[left])

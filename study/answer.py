@@ -200,7 +200,12 @@ def parts(found):
     attacked = [r for r in found.values() if tables.same_images(r, "pgd") is not None]
     if not attacked:
         return "AutoAttack: not yet run."
-    late = [r for r in attacked if (r["autoattack"]["apgd-t"] != r["autoattack"]["square"]).any()]
+    late = []
+    for record in attacked:
+        attack = record["autoattack"]
+        by_apgd = attack.get("apgd-t", attack["apgd-ce"])  # targeted APGD needs four classes
+        if (by_apgd != attack["square"]).any():
+            late.append(record)
     taken = [tables.same_images(r, "pgd").mean() - r["autoattack"]["robust"].mean() for r in attacked]
     bn = [
         t

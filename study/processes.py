@@ -7,11 +7,12 @@ done under the lock (runs.py, records.py).
 import errno
 import os
 import socket
-import sys
 import time
 from contextlib import suppress
 
 from filelock import FileLock, Timeout
+
+from study.terminal import say
 
 FIRST_WORD, SECOND_WORD, LAST_WORDS = 1, 60, 600  # s until a process that waits says so (again), and again
 
@@ -23,14 +24,6 @@ class ReadOnly(OSError):
 def is_read_only(error):
     """Whether an OSError says that nothing may be written here, as in somebody else's checkout."""
     return error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
-
-
-def say(text):
-    """Print, in the notebook and on the terminal, where papermill shows nothing of a notebook's output."""
-    print(text, flush=True)
-    terminal = getattr(sys.stdout, "_original_stdstream_copy", None)  # ipykernel's copy of the process's own
-    if terminal is not None:
-        os.write(terminal, f"{text}\n".encode())
 
 
 def lock(exp, name=None):

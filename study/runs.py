@@ -22,8 +22,9 @@ from study import checks, controls, datasets, features, machines, norms, paramet
 from study.experiments import EVALUATION
 from study.memory import fits
 from study.networks import load_foreign
-from study.processes import ReadOnly, lock, say
+from study.processes import ReadOnly, lock
 from study.records import folders, load_record, read, read_record
+from study.terminal import say
 from study.weights import blank, checkpoint, digest, prune, save_weights, trained
 
 if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
@@ -179,6 +180,8 @@ def measure(model, data, settings, seed, earlier, state):
     (x, y), kind, eps = images_of(data, settings), settings["kind"], settings.get("epsilon", 0) / 255
     if kind == "autoattack":
         found = in_parts(partial(bnat.autoattack, model, eps=eps), x, y, state)
+        if left_out := [part for part in bnat.AUTOATTACK if part not in found]:
+            say(f"AutoAttack: {', '.join(found)}; not {', '.join(left_out)}, which needs more classes")
         return found | dict(robust=list(found.values())[-1])
     own = dict(checks=checks.check_attacks, features=features.bn_features, norms=norms.readouts)
     if kind in own:

@@ -269,6 +269,33 @@ def test_autoattack_s_parts_run_in_order_and_only_break_more(attacked):
     assert all((later <= earlier).all() for earlier, later in itertools.pairwise(flags))
 
 
+@pytest.mark.parametrize(
+    "classes, parts",
+    [
+        (2, ["apgd-ce", "fab-t", "square"]),
+        (3, ["apgd-ce", "fab-t", "square"]),
+        (4, ["apgd-ce", "apgd-t", "fab-t", "square"]),
+        (5, ["apgd-ce", "apgd-t", "fab-t", "square"]),
+    ],
+)
+def test_autoattack_of_few_classes_runs_the_parts_that_have_a_target(classes, parts):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, classes)).to(bnat.DEVICE)
+    x = 0.1 + 0.8 * torch.rand(40, 1, 8, 8, device=bnat.DEVICE)
+    logits, weight = model(x).detach(), model[1].weight.detach()
+    label = logits.argmax(1)
+    survivors = bnat.autoattack(model, x, label, eps=0.02)
+    assert list(survivors) == parts
+
+    # of a linear classifier it is known: a margin falls by eps times the sum of its weights
+    robust = torch.ones(40, dtype=torch.bool)
+    for other in range(classes):
+        room = logits.gather(1, label[:, None])[:, 0] - logits[:, other]
+        reach = 0.02 * (weight[label] - weight[other]).abs().sum(1)
+        robust &= ((room > reach) | (label == other)).cpu()
+    assert torch.equal(survivors["square"], robust) and 0 < robust.sum() < 40
+
+
 def test_autoattack_is_the_package_s(trained, attacked):
     x, y, ours = attacked
     package = AutoAttack(trained, norm="Linf", eps=32 / 255, version="standard", seed=0, device=y.device)

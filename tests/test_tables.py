@@ -40,6 +40,17 @@ def test_random_subsets_of_two_sizes_are_compared_on_the_images_of_both():
     assert tables.on_shared_images(few, None) == (None, None)
 
 
+def test_a_part_of_autoattack_that_did_not_run_is_no_column():
+    parts = {"apgd-ce": np.array([True, True]), "square": np.array([True, False])}
+    flags = parts["square"]
+    attacked = parts | dict(robust=flags, settings=dict(images=2, index=[0, 1]))
+    found = {"of three classes": record(50) | dict(autoattack=attacked)}
+    shown = tables.autoattack(found)
+    assert "APGD-T" not in shown.columns and shown["Square"].item() == "50.0"
+    assert shown["R − APGD-T"].item() == "not yet run"
+    assert "in 1 of 1 networks" in answer.parts(found)
+
+
 def test_controls_are_shown_against_the_linear_classifier_and_against_bn():
     found = rows(finetuned=[20, 21], random=[18, 18], linear=[17, 17], head=[15, 15])
     table = tables.controls(found, {key: found[key] for key in CONTROLS})
