@@ -4,6 +4,7 @@ Decided here: what a folder's images are normalised, held out and augmented by, 
 downloads. Not here: the data sets that bnat knows by name.
 """
 
+import functools
 import hashlib
 import json
 from collections import Counter
@@ -35,12 +36,30 @@ def _splits(root):
     return train, test
 
 
+@functools.cache
+def _content(path, size, modified):
+    """SHA-256 of a file; it is read once, until its size or its time of modification changes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _contents(root, splits):
+    """[(path below root, SHA-256 of its content)] of every image."""
+    paths = [Path(path) for split in splits for path, _ in split.samples]
+    found = []
+    for path in tqdm(paths, desc=f"reading {root}", delay=3):
+        seen = path.stat()
+        found.append((str(path.relative_to(root)), _content(path, seen.st_size, seen.st_mtime_ns)))
+    return found
+
+
 def register(data_dir, image_size):
-    """Make a folder of images one of bnat.DATASETS; its name, a hash of its files' names and sizes."""
+    """Make a folder of images one of bnat.DATASETS; its name, a hash of its files' names and contents.
+
+    image_size: the side, in pixels, that its images are resized to. ValueError: no such folder.
+    """
     root = bnat.data_folder(data_dir)
     train, test = _splits(root)
-    paths = [Path(path) for split in (train, test) for path, _ in split.samples]
-    files = [(str(path.relative_to(root)), path.stat().st_size) for path in paths]
+    files = _contents(root, (train, test))
     digest = hashlib.sha256(json.dumps([image_size, files]).encode()).hexdigest()
     name = f"folder_{digest[:10]}"
     most = max(Counter(test.targets).values()) / len(test)
@@ -51,12 +70,37 @@ def register(data_dir, image_size):
     return name
 
 
+def described(name):
+    """What a record keeps of a folder of images, to build its network without them; else {}."""
+    return dict(dataset=bnat.DATASETS[name]) if name.startswith("folder_") else {}
+
+
+def recall(record):
+    """Make the folder of images that a record was trained on one of bnat.DATASETS again, without images."""
+    if "dataset" in record:
+        bnat.DATASETS.setdefault(record["run"]["data"], record["dataset"])
+
+
+def chance(name):
+    """The share of the most frequent class of a data set, 0 to 1: the accuracy of a constant classifier."""
+    return bnat.DATASETS[name]["chance"]
+
+
 def _images(split, size, title):
-    """A split, in an order drawn once (the files' is by class): uint8 [N, 3, size, size], int64 [N]."""
+    """A split, in an order drawn once (the files' is by class): uint8 [N, 3, size, size], int64 [N].
+
+    ValueError: a file that is no image, or not a whole one.
+    """
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0)).tolist()
     images = torch.empty(len(split), 3, size, size, dtype=torch.uint8)
     for number, index in enumerate(tqdm(order, desc=title, delay=3)):
-        picture = resize(pil_to_tensor(split[index][0]), [size], antialias=True)
+        path = split.samples[index][0]
+        try:
+            picture = pil_to_tensor(split.loader(path))
+        except Exception as error:  # whatever a file that is no image makes PIL raise
+            why = str(error).split("\n")[0]
+            raise ValueError(f"data_dir must hold images that can be read, got '{path}': {why}") from None
+        picture = resize(picture, [size], antialias=True)
         images[number] = center_crop(picture, [size, size])
     return images, torch.tensor(split.targets)[order]
 

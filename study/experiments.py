@@ -103,6 +103,7 @@ class Experiment:
     out: Path
     data_dir: str | Path | None
     weights: str | Path | None  # those of `pretrain_weights`, for the run that takes them as they are
+    note: str  # what a user is told before a training: a default that the images do not allow
     held_out_epsilon: float  # in 1/255
 
 
@@ -135,6 +136,8 @@ def experiment(step, **given_parameters):
     defaults, data = PROFILES[p.profile], p.data or PROFILES[p.profile]["data"]
     if data == "folder":
         data = datasets.register(p.data_dir, p.image_size)
+    if data not in bnat.DATASETS:
+        raise ValueError(f"data must be folder, with data_dir, for a folder of images, got {data!r}")
     parent = _parent(p) if step == "finetune" else None
     run = _run(step, p, defaults, data, parent)
     own_weights = step == "pretrain" and p.pretrain_weights is not None
@@ -153,6 +156,7 @@ def experiment(step, **given_parameters):
         out=parameters.ROOT / "out" / (p.profile if data == defaults["data"] else f"{p.profile}_{data}"),
         data_dir=p.data_dir,
         weights=p.pretrain_weights if own_weights else None,
+        note=_note(p, defaults, run),
         held_out_epsilon=run["epsilon"] or float(defaults["epsilon"]),
     )
 
@@ -204,12 +208,23 @@ def _run(step, p, defaults, data, parent):
         trainable=trainable, epsilon=epsilon, seed=defaults["seed"] if p.seed is None else p.seed,
         train_images=images, epochs=epochs if p.epochs is None else p.epochs,
         lr=float(p.lr or YARDSTICK_RATES.get(arch, lr)),
-        batch_size=at_most("batch_size", p.batch_size or defaults["batch_size"], images),
+        batch_size=at_most("batch_size", p.batch_size or min(defaults["batch_size"], images), images),
         weight_decay=float(p.weight_decay), schedule=p.schedule,
         # without an attack its settings decide nothing
         attack_steps=p.attack_steps if epsilon else 0,
         attack_step_size=float(p.attack_step_size or epsilon / 4) if epsilon else 0.0,
     )  # fmt: skip
+
+
+def _note(p, defaults, run):
+    """A sentence where the profile's batch does not fit into the training images; "" where it does."""
+    usual = defaults["batch_size"]
+    if p.batch_size or run["batch_size"] == usual:
+        return ""
+    return (
+        f"batch_size is {run['batch_size']}, all the training images, in place of the usual {usual}: "
+        "an epoch is one update"
+    )
 
 
 def _network_of(p, arch):

@@ -49,6 +49,7 @@ Rate = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Side = Annotated[int, Field(strict=True, ge=8, le=1024)]
 ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[\w.]+$", description="package.module:function")]
+Folder = Annotated[str, Field(pattern=r"^folder_[0-9a-f]{10}$")]  # its name once study.datasets has seen it
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
 
 
@@ -65,7 +66,7 @@ class Parameters(BaseModel):
     profile: choices(PROFILES) = Field(
         "cpu", description="defaults: digits in minutes, the study's, or one GPU"
     )
-    data: choices((*bnat.DATASETS, "folder")) | None = Field(None, description="dataset")
+    data: choices((*bnat.DATASETS, "folder")) | Folder | None = Field(None, description="dataset")
     data_dir: str | Path | None = Field(
         None, description="folder of its files, else `$BNAT_DATA`, else ./data"
     )
@@ -139,7 +140,7 @@ STARTS = {"pretrain": {"epsilon": 0}}  # where a notebook's default differs: 01 
 def names(step):
     """The parameters that the notebook of a step has; of the reading ones for any other word, "report"."""
     if step not in NOTEBOOKS:
-        return ["profile", "data", "data_dir", "arch"]
+        return ["profile", "data", "data_dir", "image_size", "arch"]
     left_out = {
         "pretrain": ("trainable", *PARENT),
         "scratch": (*PARENT, "pretrain_weights"),
@@ -153,7 +154,8 @@ def allowed(name):
     schema = Parameters.model_json_schema()["properties"][name]
     schema, *others = [s for s in schema.get("anyOf", [schema]) if s.get("type") != "null"]
     if "enum" in schema:
-        return ", ".join([*(s["description"] for s in others), *schema["enum"]])
+        described = [s["description"] for s in others if "description" in s]
+        return ", ".join([*described, *schema["enum"]])
     low, above, high = (schema.get(key) for key in ("minimum", "exclusiveMinimum", "maximum"))
     if low is None and above is None:
         return ""

@@ -121,6 +121,8 @@ def train(exp, data):
     images, labels = (t[: run["train_images"]] for t in data["train"])
     updates = len(labels) // run["batch_size"]
     if len(history) < run["epochs"]:
+        if exp.note:
+            say(f"{exp.name}: {exp.note}")
         with fits("batch_size", run["batch_size"]):
             minutes = forecast(exp, model, images, labels)
         announce(exp, minutes)
@@ -148,6 +150,7 @@ def train(exp, data):
         if isinstance(m, bnat.NORM) and m.weight is not None and m.bias is not None
     }
     record = dict(name=exp.name, run=run, weights=digest(model), bn=bn, history=history)
+    record |= datasets.described(run["data"])
     return model.eval(), record | dict(initial_weights=saved["initial_weights"]), saved["machine"]
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 import torch
 from safetensors.torch import save
 
-from study import machines, parameters, records
+from study import datasets, machines, parameters, records
 from study.networks import build, load_foreign, refuse_other_source
 from study.records import read, read_record
 
@@ -61,6 +61,7 @@ def _kept(name):
     record = read_record(*places)
     if record is None:
         raise FileNotFoundError(f"records/{name}: no such record")
+    datasets.recall(record)
     files = [place / "weights.safetensors" for place in places]
     files = [file for file in files if file.exists()]
     if not files and "pretrain_weights" not in record["run"]:
