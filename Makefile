@@ -53,11 +53,12 @@ lock: .venv/installed  ## renew requirements.lock, every package of the environm
 	  --no-annotate --custom-compile-command 'make lock' --output-file requirements.lock --quiet
 
 # 3.14 has no wheel of one package yet, an older Python is none that numpy still supports
-.venv/installed: requirements.lock
+.venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo 'Python must be 3.11, 3.12 or 3.13 (make PYTHON=python3.12 names another one)'; exit 1; }
 	$(PYTHON) -m venv .venv || { echo 'Python cannot make an environment: on Debian, apt install python3-venv'; exit 1; }
 	$(BIN)/pip install --require-hashes -r requirements.lock
+	$(BIN)/pip install --no-deps --no-build-isolation -e .
 	touch $@
 
 clean:  ## remove what runs have made (out/); the environment and what is committed stay

@@ -6,9 +6,8 @@
 import re, shlex, sys, time
 from pathlib import Path
 workdir: workflow.basedir
-sys.path.insert(0, workflow.basedir)
+from study import sweeps  # that of this folder, which Snakemake puts first
 import bnat_utils as bnat
-from study import sweeps
 
 PROFILE, FILE = config.get("profile", "quick"), config.get("sweeps", "sweeps.yaml")
 OUT, SWEEP, STARTED = f"out/{PROFILE}", config.get("sweep"), time.time()

@@ -12,12 +12,9 @@ import argparse
 import functools
 import json
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import foolbox
 import matplotlib.pyplot as plt
@@ -36,8 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-import bnat_utils as bnat
-from study import runs  # noqa: F401  sets up the process's memory as runs do
+from study.runs import bnat  # which also sets up the process's memory as runs do
 
 ROOT = Path(__file__).resolve().parents[1]
 EPS, STEP, BATCH = 8 / 255, 2 / 255, 128

@@ -4,15 +4,14 @@ A README table bears its index' name and chooses its columns; between two marks 
 """
 
 import re
-import sys
 from pathlib import Path
 
 import nbformat
 
+from study import answer, claims, parameters, records, tables
+from study.experiments import CONTROLS, NORMALISED, ROWS, experiment
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-from study import answer, claims, parameters, records, tables  # noqa: E402
-from study.experiments import CONTROLS, NORMALISED, ROWS, experiment  # noqa: E402
 
 
 def rows(table, header):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: a worker a core, and records that do not depend on cores
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -58,7 +57,7 @@ def run(*command, cwd, check=True, **environment):
     return done
 
 
-FILES = ("bnat_utils.py", "Makefile", "Snakefile", "sweeps.yaml", "requirements.lock")
+FILES = ("bnat_utils.py", "Makefile", "Snakefile", "sweeps.yaml", "requirements.lock", "pyproject.toml")
 
 
 def copy(folder):

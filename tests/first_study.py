@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-from study import ablations, experiments, records, tables  # noqa: E402
+from study import ablations, experiments, records, tables
 
+ROOT = Path(__file__).resolve().parent.parent
 COMMIT = sys.argv[1] if len(sys.argv) > 1 else "819e749"
 NAMES = {
     "BN-only, clean, from scratch": "BN-only clean, random features",

@@ -7,12 +7,10 @@ from importlib.metadata import version
 import nbformat
 import pandas as pd
 import pytest
+import refresh
 import yaml
 from conftest import REPOSITORY, copy, run
 from packaging.requirements import Requirement
-
-sys.path.insert(0, str(REPOSITORY / "site"))
-import refresh  # noqa: E402
 
 NOTEBOOKS = sorted(path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb"))
 
@@ -192,7 +190,7 @@ def test_the_sentences_on_speed_follow_from_the_benchmark_s_tables():
 def test_conda_s_environment_reads_the_requirements():
     environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
     pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
-    assert pip == ["-r requirements.txt"]
+    assert pip == ["-r requirements.txt", "-e ."]
 
 
 def pins(file):

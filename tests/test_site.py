@@ -6,10 +6,8 @@ import subprocess
 import sys
 
 import pytest
+from build import PAGES
 from conftest import REPOSITORY
-
-sys.path.insert(0, str(REPOSITORY / "site"))
-from build import PAGES  # noqa: E402
 
 
 @pytest.fixture(scope="module")

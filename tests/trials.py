@@ -23,11 +23,10 @@ from pathlib import Path
 import nbformat
 from papermill.cli import _resolve_type
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
 from study.experiments import experiment
 from study.parameters import NOTEBOOKS, STARTS
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 OWN_PROGRAMS = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PATH": OWN_PROGRAMS}
 SMALL = dict(profile="quick", aa_images=8, check_images=0, eval_images=100)  # a run of seconds
