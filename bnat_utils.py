@@ -233,39 +233,74 @@ def fast_dtype():
     return torch.bfloat16 if native else torch.float32
 
 
+FOLDED_INTO = {nn.Conv2d: nn.BatchNorm2d, nn.Linear: nn.BatchNorm1d}
+NONE_FOLDED = 1.2  # times as long takes an AT step of ResNet-20 if nothing folds (benchmarks/README.md)
+
+
+def _obstacle(node, modules, calls):
+    """Why the BN that a node of the graph calls is not one layer with what stands before it, or ""."""
+    bn, before = modules[node.target], node.args[0] if node.args else None
+    layer = modules[before.target] if getattr(before, "op", None) == "call_module" else None
+    if FOLDED_INTO.get(type(layer)) is not type(bn):
+        return "behind no convolution or linear layer that it folds into"
+    if bn.running_mean is None:
+        return "without running statistics"
+    if calls[before.target] > 1 or calls[node.target] > 1:
+        return "used more than once, or the layer before it is"
+    if len(before.users) > 1:
+        return "what enters it is used elsewhere too"
+    if layer._forward_hooks or layer._forward_pre_hooks or bn._forward_hooks:
+        return "a hook is on it or on the layer before it"
+    return ""
+
+
 def _foldable(model):
-    """The paths of (layer, the BN behind it) that make one layer: each used once, and nothing between."""
-    kinds, modules = {nn.Conv2d: nn.BatchNorm2d, nn.Linear: nn.BatchNorm1d}, dict(model.named_modules())
-    nodes = fx.Tracer().trace(model).nodes
+    """What folds, [(path of a layer, path of the BN behind it)], and why the rest does not, {path: why}."""
+    modules, folded = dict(model.named_modules()), []
+    left = {path: "not called by itself" for path, module in modules.items() if isinstance(module, BN)}
+    try:
+        nodes = fx.Tracer().trace(model).nodes
+    except Exception as error:  # whatever such a forward makes of the tracer's stand-in for an image
+        why = str(error).split("\n")[0]
+        return [], dict.fromkeys(left, f"torch.fx cannot trace the network: {why}")
     calls = Counter(node.target for node in nodes)
     for node in nodes:
-        before = node.args[0] if node.op == "call_module" and node.args else None
-        if getattr(before, "op", None) == "call_module" and len(before.users) == 1:
-            layer, bn = modules[before.target], modules[node.target]
-            fits = kinds.get(type(layer)) is type(bn) and bn.running_mean is not None
-            hooks = layer._forward_hooks or layer._forward_pre_hooks or bn._forward_hooks
-            if fits and not hooks and calls[before.target] == calls[node.target] == 1:
-                yield before.target, node.target
+        if node.op == "call_module" and node.target in left:
+            left[node.target] = _obstacle(node, modules, calls)
+            if not left[node.target]:
+                folded.append((node.args[0].target, node.target))
+    return folded, {path: why for path, why in left.items() if why}
+
+
+def _warn_of(left, count):
+    """A warning that names the BN, {path: why}, which do not fold, out of so many."""
+    if not left:
+        return
+    groups = {}
+    for path, why in left.items():
+        groups.setdefault(why, []).append(path)
+    said = []
+    for why, paths in groups.items():
+        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+        said.append(f"{', '.join(paths[:3])}{more} ({why})")
+    times = 1 + (NONE_FOLDED - 1) * len(left) / count
+    message = f"{len(left)} of {count} BN are not folded, so the attack takes roughly {times:.2f} times"
+    warnings.warn(f"{message} as long: {'; '.join(said)}", stacklevel=3)
 
 
 def fold_bn(model, dtype=torch.float32, into=None):
     """A frozen eval-mode copy of a network, each BN folded into the convolution or linear layer before it.
 
     Exact up to rounding, since BN is affine in eval mode. dtype: of the layers after a `Normalize` that
-    comes first, else float32. into: an earlier result, to be brought up to date. A warning counts the BN
-    that do not fold: they have no such layer, or torch.fx cannot trace a forward that branches on the image.
+    comes first, else float32. into: an earlier result, to be brought up to date. A warning names the BN that
+    do not fold, and why: they have no such layer, or torch.fx cannot trace a forward that branches.
     """
     if into is None:
         into = copy.deepcopy(model).eval().requires_grad_(False)
         count = sum(isinstance(module, BN) for module in into.modules())
-        try:
-            into.folded, first = list(_foldable(into)), getattr(into, "normalize", None)
-        except Exception:  # whatever such a forward makes of the tracer's stand-in for an image
-            into.folded, first = [], None
-        if left := count - len(into.folded):
-            warnings.warn(
-                f"{left} of {count} BN are not folded for the attack, which is slower", stacklevel=1
-            )
+        into.folded, left = _foldable(into)
+        first = getattr(into, "normalize", None)
+        _warn_of(left, count)
         for path, bn_path in into.folded:
             layer, channels = into.get_submodule(path), into.get_submodule(bn_path).num_features
             layer.weight = nn.Parameter(layer.weight.clone(), requires_grad=False)  # it may have been shared
