@@ -9,7 +9,8 @@ from pathlib import Path
 import nbformat
 
 from study import answer, claims, parameters, records, tables
-from study.experiments import CONTROLS, NORMALISED, ROWS, experiment
+from study.experiments import experiment
+from study.rows import CONTROLS, NORMALISED, ROWS
 
 ROOT = Path(__file__).resolve().parent.parent
 

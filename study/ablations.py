@@ -1,6 +1,6 @@
 """What the answer depends on: learning rate and weight decay, budget, ε, capacity, pre-training.
 
-Decided here: which values stand on an axis, and for which rows. Not here: what a row is (experiments.py), how
+Decided here: which values stand on an axis, and for which rows. Not here: what a row is (rows.py), how
 an axis is drawn (figures.py).
 """
 
@@ -9,9 +9,9 @@ import pandas as pd
 
 import bnat_utils as bnat
 from study import rates
-from study.experiments import CONTROLS, FIRST_STUDY, LABELS, ROWS
 from study.parameters import PROFILES
 from study.records import study_rows
+from study.rows import CONTROLS, FIRST_STUDY, LABELS, ROWS
 
 ARMS = ("finetuned", "random")
 TRAINED = (*ARMS, "at", "linear", "perceptron")

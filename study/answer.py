@@ -7,9 +7,10 @@ verdicts (claims.py, checks.py), tables and figures.
 import numpy as np
 import pandas as pd
 
-from study import claims, rates, records, runs, tables
-from study.experiments import LABELS, ROWS, experiment
+from study import claims, rates, records, tables, transfer
+from study.experiments import experiment
 from study.parameters import PROFILES
+from study.rows import LABELS, ROWS
 from study.statistics import share, sign_flip
 
 
@@ -161,7 +162,7 @@ def transfers(rows, given):
         if seed in found
     }
     right = {
-        label: runs.transfer(own, exp, images) for label, exp in own.items()
+        label: transfer.transfer(own, exp, images) for label, exp in own.items()
     }  # {source: {target: flags}}
     moved = {
         target: [right[source][target] for source in own if source != target and target in right[source]]

@@ -2,7 +2,7 @@
 
 Decided here: which weights of a convolution stand for its channels' γ and β, what decay of γ towards 1 is.
 Not here: the parts of a network that can be trained alone (bnat.TRAINABLE), the rows that the controls make
-(experiments.py).
+(rows.py).
 """
 
 import torch

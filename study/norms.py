@@ -1,31 +1,23 @@
 """What BN does to gradients and to signals: smoothness, the gap between its two modes, channels that died.
 
 Decided here: the measures (LIGS after Benz et al. 2021, TID after Regularized BN 2022, collapsed channels
-after psBN 2020) and how they are summed up. Not here: fragile features (features.py), claims (claims.py).
+after psBN 2020). Not here: how they are summed up (norm_tables.py), fragile features (features.py).
 """
 
 import copy
 from contextlib import contextmanager
 
-import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 
 import bnat_utils as bnat
 from study.checks import adversarial, input_gradient
-from study.experiments import LABELS
-from study.statistics import mean_sd, percent, proportion
 
 NOISE = 0.01  # standard deviation of the noise beside which two gradients are compared
 BATCHES, BATCH = 10, 128  # as many images as an update sees, so often
 SOURCES = ("clean", "adversarial", "half")  # of the images that running statistics are estimated on
-WORTH_MENDING = 0.05  # TID above which a regulariser of the gap is tried
-NAMED = dict(standard="standard training", at="AT of all weights", finetuned="BN-only AT of trained features",
-             random="BN-only AT of random features", linear="a linear classifier")  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------- measuring
 def bn_layers(model):
     """The BN layers of a model, {path: module}, in the order of the record's "bn"."""
     return {path: m for path, m in model.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
@@ -197,130 +189,3 @@ def at_radii(model, x, y, radii):
     """R at several radii in 1/255, and at 0: {"0": bool [n], "0.25": bool [n], ...}."""
     found = {f"{radius:g}": survivors(model, x, y, radius / 255) for radius in radii}
     return {"0": next(iter(found.values()))[0]} | {radius: robust for radius, (_, robust) in found.items()}
-
-
-# ------------------------------------------------------------------------------------------------- summing up
-def fragility_table(rows):
-    """Standard training under each normalisation, {key: {seed: record}}: R at small radii, LIGS."""
-    table = {}
-    for key, seeds in rows.items():
-        measured = [record["small"] for record in seeds.values() if record["small"]]
-        radii = [radius for radius in measured[0] if radius.replace(".", "").isdigit()] if measured else []
-        row = table[LABELS[key]] = {
-            "random test images": measured[0]["settings"]["images"] if measured else 0
-        }
-        for radius in radii:
-            title = "clean %" if radius == "0" else f"R % at {radius}/255"
-            row[title] = mean_sd([100 * flags[radius].mean() for flags in measured])
-        smooth = [record["norms"]["ligs"].mean() for record in seeds.values() if record["norms"]]
-        row["LIGS"] = mean_sd(smooth, 3) if smooth else "not yet run"
-    return (
-        pd.DataFrame.from_dict(table, orient="index").fillna("not yet run").rename_axis("mean ± sd (seeds)")
-    )
-
-
-def smoothness_table(found):
-    """LIGS of {label: record}: the mean over images with its 95 % interval, and its quartiles."""
-    table = {}
-    for label, record in found.items():
-        if record["norms"]:
-            ligs = record["norms"]["ligs"]
-            mean, half = ligs.mean(), 1.96 * ligs.std(ddof=1) / ligs.size**0.5
-            low, middle, high = np.percentile(ligs, (25, 50, 75))
-            table[label] = {"LIGS [95 %]": f"{mean:.3f} [{mean - half:.3f}, {mean + half:.3f}]"}
-            table[label] |= {"median [quartiles]": f"{middle:.2f} [{low:.2f}, {high:.2f}]", "n": ligs.size}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")
-
-
-def excess(measured, of, images):
-    """TID less its noise floor by layer, float [layers]. of: "mean", "deviation"; images: of the batches."""
-    return measured[f"tid_{of}_{images}"] - measured[f"floor_{of}_{images}"]
-
-
-def disagreement_table(found):
-    """TID of {label: record} less its noise floor: in the first layer, and the largest of the others."""
-    table = {}
-    for label, record in found.items():
-        for images in ("clean", "adversarial") if record["gap"] else ():
-            row = table[f"{label}: {images} batches"] = {}
-            for of in ("mean", "deviation"):
-                values, floor = excess(record["gap"], of, images), record["gap"][f"floor_{of}_{images}"]
-                row[f"{of}, first layer"] = f"{values[0]:+.3f}"
-                worst = 1 + values[1:].argmax()
-                row[f"{of}, largest other"] = f"{values[worst]:+.3f} ({list(record['bn'])[worst]})"
-                row[f"{of}, floor"] = f"{floor.min():.3f} to {floor.max():.3f}"
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("TID − noise floor")
-
-
-def collapsed_table(found):
-    """Dead channels of {label: record}, in percent: before a ReLU never above 0; constant; |γ| small."""
-    table = {}
-    for label, record in found.items():
-        measured = record["norms"] or {}
-        if "highest" in measured:
-            low, high = measured["lowest"], measured["highest"]
-            sizes = [len(layer["gamma"]) for layer in record["bn"].values()]
-            before_relu = np.repeat([path.endswith("bn1") for path in record["bn"]], sizes)
-            gamma = np.concatenate([layer["gamma"] for layer in record["bn"].values()])
-            table[label] = {
-                "channels before a ReLU": before_relu.sum(),
-                "of these never above 0 (%)": f"{100 * np.mean(high[before_relu] <= 0):.1f}",
-                "channels": gamma.size,
-                "of these the same for every image (%)": f"{100 * np.mean(high - low < 1e-3):.1f}",
-                "|γ| < 0.01 (%)": f"{100 * np.mean(abs(gamma) < 0.01):.1f}",
-            }
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")
-
-
-def gamma_table(found):
-    """Share of |γ| < 0.01 after the tuning runs {label: {lr: {seed: record}}}, with decay or without."""
-    table = {}
-    for label, points in found.items():
-        for lr, seeds in points.items():
-            small = [
-                100 * np.mean([abs(g) < 0.01 for layer in r["bn"].values() for g in layer["gamma"]])
-                for r in seeds.values()
-                if r["bn"]
-            ]
-            if small:
-                table[f"{label}, lr {lr:g}"] = {"|γ| < 0.01 (%), mean ± sd (seeds)": mean_sd(small)}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("tuning run")
-
-
-def source_table(found):
-    """Accuracy in percent of {label: record} with running statistics of other images, beside its own."""
-    table = {}
-    for label, record in found.items():
-        measured = record["statistics"]
-        if measured:
-            for source in SOURCES:
-                clean, robust = (percent(proportion(measured[f"{key} {source}"])) for key in ("clean", "R"))
-                table[f"{label}: {source}"] = {"clean % (n)": clean, "R % (n)": robust}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("statistics of")
-
-
-def said_of_smoothness(first):
-    """LIGS of the rows {key: record} in a sentence."""
-    means = {key: r["norms"]["ligs"].mean() for key, r in first.items() if r["norms"] and key in NAMED}
-    if len(means) < 2:
-        return "Not yet run."
-    return "LIGS: " + ", ".join(f"{NAMED[key]} {mean:.2f}" for key, mean in means.items()) + "."
-
-
-def said_of_disagreement(first):
-    """Whether a regulariser of the gap has something to do, in a sentence: the largest TID beyond the noise.
-
-    On adversarial batches of networks trained adversarially, in layers after the first.
-    """
-    largest = {}
-    for key, record in first.items():
-        if record["gap"] and record["run"]["epsilon"]:
-            both = [excess(record["gap"], of, "adversarial")[1:].max() for of in ("mean", "deviation")]
-            largest[key] = max(both)
-    if not largest:
-        return "Not yet run."
-    shown = "; ".join(f"{LABELS[key]} {value:.2f}" for key, value in largest.items())
-    text = f"On adversarial batches, beyond the noise floor, in the layer where it is largest: {shown}."
-    if max(largest.values()) > WORTH_MENDING:
-        return f"{text} Above {WORTH_MENDING}, a penalty on the gap has something to mend."
-    return f"{text} All are below {WORTH_MENDING}: there is nothing for a penalty on the gap to mend."

@@ -18,9 +18,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from study import parameters
-from study.experiments import EVALUATION, GENERATION, ROWS, experiment
+from study.experiments import EVALUATION, GENERATION, experiment
 from study.memory import is_lack_of_memory
 from study.processes import ReadOnly, is_read_only, lock
+from study.rows import ROWS
 
 KINDS = ("pgd", "margin", "autoattack", "curve", "checks", "features", "norms", "statistics", "small", "gap")
 

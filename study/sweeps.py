@@ -1,7 +1,7 @@
 """Sweeps: a YAML table becomes papermill calls, each a job, a job's parent before it.
 
 Decided here: what a row means, which jobs a table needs, what is refused before anything runs. Not here: what
-runs when and where (Snakefile), the ranges of the parameters (parameters.py), the controls (experiments.py).
+runs when and where (Snakefile), the ranges of the parameters (parameters.py), the controls (rows.py).
 """
 
 import hashlib
@@ -14,9 +14,10 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from study.experiments import CONTROLS, experiment
+from study.experiments import experiment
 from study.parameters import NOTEBOOKS, PRETRAINED, PROFILES, STARTS, names
 from study.records import load_record
+from study.rows import CONTROLS
 from study.statistics import percent, proportion
 
 STEPS = {notebook: step for step, notebook in NOTEBOOKS.items()}
@@ -58,7 +59,7 @@ def load(file, profile):
     sweeps = {name: _jobs_of_table(table, made, file, profile) for name, table in tables.items()}
     sweeps = {name: jobs for name, jobs in sweeps.items() if jobs or name == "report"}
     rows = [own | dict(notebook=NOTEBOOKS[step]) for _, step, own in CONTROLS.values()]
-    return sweeps | {"controls": _jobs_of_table(rows, made, "study/experiments.py", profile)}, made
+    return sweeps | {"controls": _jobs_of_table(rows, made, "study/rows.py", profile)}, made
 
 
 def run_of(job, profile):

@@ -11,7 +11,7 @@ from scipy.stats import entropy
 
 from study import machines, rates, records
 from study.checks import trust
-from study.experiments import LABELS
+from study.rows import LABELS
 from study.statistics import mean_sd, paired, percent, proportion
 
 pd.options.display.max_colwidth = None

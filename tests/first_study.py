@@ -28,7 +28,7 @@ NAMES = {
 def tables_of_now():
     """{name of a table of then: the same from the records, by today's code}."""
     rows = ablations.first_study()
-    rows = {key: rows.get(key, {}) for key in experiments.ROWS}
+    rows = {key: rows.get(key, {}) for key in rows.ROWS}
     found = tables.by_seed(rows)
     return {
         "04_main_table": tables.results(found), "04_over_seeds": tables.main(rows),

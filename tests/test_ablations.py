@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from study import ablations
-from study.experiments import FIRST_STUDY, ROWS
+from study.rows import FIRST_STUDY, ROWS
 
 TRAINED, RANDOM = ROWS["finetuned"][0], ROWS["random"][0]
 

@@ -8,7 +8,7 @@ import torch
 from conftest import bnat
 from torch import nn
 
-from study import norms
+from study import norm_tables, norms
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def test_of_right_running_statistics_nothing_is_left_beyond_the_noise(trained, d
     with torch.no_grad():
         model.bn1.running_mean += 0.5 * model.bn1.running_var.sqrt()
     wrong = norms.gap(model, x, y, eps=0.0, pad=0, flip=False)
-    assert abs(norms.excess(right, "mean", "clean")).max() < 0.01
-    assert norms.excess(wrong, "mean", "clean")[0] == pytest.approx(0.5, abs=0.05)
+    assert abs(norm_tables.excess(right, "mean", "clean")).max() < 0.01
+    assert norm_tables.excess(wrong, "mean", "clean")[0] == pytest.approx(0.5, abs=0.05)
 
 
 def test_a_readout_leaves_the_network_as_it_was(trained, digits):
@@ -115,7 +115,7 @@ def test_r_falls_with_the_radius_from_clean_accuracy_on(trained, digits):
 def test_the_fragility_table_says_what_was_not_run():
     flags = np.arange(10) < 4
     record = dict(small={"0": flags, "0.5": ~flags, "settings": dict(images=10)}, norms=None)
-    table = norms.fragility_table({"norm_batch": {10: record, 11: record}, "norm_none": {}})
+    table = norm_tables.fragility_table({"norm_batch": {10: record, 11: record}, "norm_none": {}})
     assert table.loc["Standard training, BN", "clean %"] == "40.0 ± 0.0 (2)"
     assert table.loc["Standard training, BN", "R % at 0.5/255"] == "60.0 ± 0.0 (2)"
     assert table.loc["Standard training, no normalisation", "R % at 0.5/255"] == "not yet run"

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import FAST, REPOSITORY, bnat
 
-from study import experiments, parameters, records, runs, weights
+from study import experiments, parameters, records, runs, transfer, weights
 from study.experiments import experiment
 from study.weights import digest, network
 
@@ -521,20 +521,20 @@ def test_a_committed_evaluation_is_not_made_again(root):
 
 def test_transfer_is_recorded_and_trains_nothing(root):
     (one, record), (other, _) = (made("pretrain", seed=seed, epsilon=32) for seed in (0, 1))
-    found = runs.transfer({"one": one, "other": other}, other, 100)
+    found = transfer.transfer({"one": one, "other": other}, other, 100)
     assert found["other"].mean() <= found["one"].mean() <= record["pgd"]["clean"].mean(), (
         "foreign is no stronger"
     )
     for exp in (one, other):  # now it can only be read
         (folder_of(exp) / "weights.safetensors").unlink()
-    again = runs.transfer({"one": one, "other": other}, other, 100)
+    again = transfer.transfer({"one": one, "other": other}, other, 100)
     assert all((again[label] == found[label]).all() for label in found)
-    assert runs.transfer({"one": one}, other, 99) == {}
+    assert transfer.transfer({"one": one}, other, 99) == {}
 
 
 def test_transfer_of_what_was_not_run_is_empty(root):
     one, other = (experiment("pretrain", **FAST, seed=seed) for seed in (0, 1))
-    assert runs.transfer({"one": one}, other, 100) == {}
+    assert transfer.transfer({"one": one}, other, 100) == {}
 
 
 def test_r_is_what_survives_both_attacks(root):

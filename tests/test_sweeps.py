@@ -6,8 +6,8 @@ import pytest
 from conftest import REPOSITORY
 
 from study import sweeps
-from study.experiments import CONTROLS
 from study.parameters import PROFILES, names
+from study.rows import CONTROLS
 
 
 def load(folder, table, profile="quick"):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from study import answer, claims, figures, tables
-from study.experiments import CONTROLS, LABELS, ROWS, experiment
+from study.experiments import experiment
+from study.rows import CONTROLS, LABELS, ROWS
 
 TRAINED, RANDOM, LINEAR = LABELS["finetuned"], LABELS["random"], LABELS["linear"]
 
