@@ -177,8 +177,11 @@ def _add(made, notebook, parameters, profile):
 
 def _name(notebook, parameters):
     """A file's name that says what a job is; where that is too long, its beginning and a hash of it all."""
-    words = [f"{key}={value}".replace("/", "_") for key, value in sorted(parameters.items())]
-    name = "-".join([notebook, *words])
+    words = []
+    for key, value in sorted(parameters.items()):
+        shown = json.dumps(value).replace('"', "") if isinstance(value, dict) else str(value)
+        words.append(f"{key}={shown}".replace("/", "_").replace("{", "(").replace("}", ")"))
+    name = "-".join([notebook, *words])  # without braces, which would be a wildcard of Snakemake's
     if len(name.encode()) > LONGEST_NAME:
         name = f"{name[: LONGEST_NAME // 2]}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
     return name
