@@ -31,8 +31,18 @@ def _sha256(file):
 
 
 def source(path):
-    """SHA-256 of the file that the function of an import path stands in: it decides the network."""
-    return _sha256(inspect.getsourcefile(resolve(path)))
+    """SHA-256 of the file that the function of an import path stands in: it decides the network.
+
+    ValueError: the path names no function or class, or one that is not written in a Python file.
+    """
+    function = resolve(path)
+    try:
+        file = inspect.getsourcefile(function)
+    except TypeError:  # of a builtin, or of no function at all
+        file = None
+    if file is None or not callable(function):
+        raise ValueError(f"arch must be a function or class of a Python file, got {path!r}: {function!r}")
+    return _sha256(file)
 
 
 def _files(path):

@@ -77,6 +77,7 @@ def test_another_source_makes_another_run(root, mine, tmp_path):
     [
         ("three", "arch must give 10 logits an image, got '.*:three': (3,)"),
         ("coloured", "arch must take images of digits, got '.*:coloured': .*channels"),
+        ("nn.functional", "arch must be a function or class of a Python file, got .*: <module"),
         ("missing", "arch must be importable, got '.*:missing': module .* has no attribute 'missing'"),
     ],
 )
@@ -109,6 +110,12 @@ def test_a_network_that_somebody_else_trained_is_evaluated_alone(root, mine, suf
     exp, record = made("pretrain", **given)
     assert record["history"] == [] and record["margin"] is not None
     assert digest(network(exp.name, trust_code=True).net) == digest(theirs)
+
+
+@pytest.mark.parametrize("path", ["os:getcwd", "os:name", "functools:reduce", "math:pi"])
+def test_what_is_no_function_of_a_python_file_is_refused_in_a_sentence(path):
+    with pytest.raises(ValueError, match=f"^arch must be a function or class of a Python file, got '{path}'"):
+        experiment("pretrain", arch=path)
 
 
 def test_the_first_tensor_that_does_not_fit_is_named(root, mine):
