@@ -139,7 +139,8 @@ def weights_file(name):
 def load_foreign(model, name):
     """Fill a network with the state_dict of a file (.safetensors, or torch's without code).
 
-    By names, or in their order where it has none of the network's. ValueError: the first that does not fit.
+    By names, or in their order where it has none of the network's; returns whether in their order.
+    ValueError: the first that does not fit.
     """
     path, target = weights_file(name), getattr(model, "net", model)  # a user's own, without what is before it
     try:
@@ -151,7 +152,8 @@ def load_foreign(model, name):
             raise
         raise ValueError(f"pretrain_weights must be a state_dict of tensors, got {str(name)!r}") from None
     own = target.state_dict()
-    if not own.keys() & foreign.keys() and len(own) == len(foreign):
+    by_order = not own.keys() & foreign.keys() and len(own) == len(foreign)
+    if by_order:
         foreign = dict(zip(own, foreign.values(), strict=True))
     for key in [*own, *foreign]:
         has, needs = (list(t[key].shape) if key in t else "missing" for t in (foreign, own))
@@ -159,3 +161,4 @@ def load_foreign(model, name):
             why = f"{key} is {has}, not {needs}"
             raise ValueError(f"pretrain_weights must have the tensors of `arch`, got {str(name)!r}: {why}")
     target.load_state_dict(foreign)
+    return by_order

@@ -107,13 +107,13 @@ def train(exp, data):
     """
     run, path = exp.run, checkpoint(exp)
     saved = read(path, records.parse_checkpoint)
-    model = blank(exp)
+    model, by_order = blank(exp), False
     if exp.parent and not saved:
         with lock(exp.parent):
             parent = trained(exp.parent) or train(exp.parent, data)[0]
         model.load_state_dict(parent.state_dict())
     elif exp.weights:
-        load_foreign(model, exp.weights)
+        by_order = load_foreign(model, exp.weights)
     idle = machines.with_speed([machines.here()], [], 0)
     saved = saved or dict(initial_weights=digest(model), history=[], seconds=[], machine=idle)
     history, seconds = saved["history"], saved["seconds"]
@@ -150,6 +150,9 @@ def train(exp, data):
     }
     record = dict(name=exp.name, run=run, weights=digest(model), bn=bn, history=history)
     record |= datasets.described(run["data"])
+    if by_order:
+        say(f"{exp.weights}: no name in it is the network's, so its tensors fill the network in their order")
+        record["filled_by"] = "order"
     return model.eval(), record | dict(initial_weights=saved["initial_weights"]), saved["machine"]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from conftest import FAST, bnat, copy, run
 from safetensors.torch import save_file
 from torch import nn
 
-from study import networks, records, runs
+from study import elsewhere, networks, records, runs
 from study.experiments import experiment
 from study.weights import digest, network
 
@@ -116,6 +117,41 @@ def test_a_network_that_somebody_else_trained_is_evaluated_alone(root, mine, suf
 def test_what_is_no_function_of_a_python_file_is_refused_in_a_sentence(path):
     with pytest.raises(ValueError, match=f"^arch must be a function or class of a Python file, got '{path}'"):
         experiment("pretrain", arch=path)
+
+
+def test_weights_that_fill_a_network_in_their_order_say_so(root, mine, capsys):
+    theirs = networks.resolve(f"{mine}:make")(10).state_dict()
+    other = {f"layer{number}": tensor for number, tensor in enumerate(theirs.values())}
+    for name, state in (("by_name.pt", theirs), ("by_order.pt", other)):
+        torch.save(state, root / name)
+        given = dict(arch=f"{mine}:make", pretrain_weights=root / name, epochs=0, eval_images=20)
+        exp, record = made("pretrain", **given)
+        said, shown = capsys.readouterr().out, elsewhere.screen(exp, record)
+        assert ("fill the network in their order" in said) == (name == "by_order.pt")
+        assert ("filled in their order" in shown) == (name == "by_order.pt")
+
+
+def test_papermill_shows_one_screen_of_somebody_else_s_network(tmp_path):
+    folder = copy(tmp_path)
+    (folder / "my_models.py").write_text(MINE)
+    made_there = "import torch, my_models; torch.save(my_models.make(10).state_dict(), 'mine.pt')"
+    run(sys.executable, "-c", made_there, cwd=folder)
+    small = FAST | dict(epochs=0, eval_images=40, margin_images=40, aa_images=4, pretrain_weights="mine.pt")
+    given = [word for name, value in small.items() for word in ("-p", name, str(value))]
+    words = ["papermill", "notebooks/01_pretrain.ipynb", "out.ipynb", "-p", "arch", "my_models:make", *given]
+    # what a kernel does with the terminal depends on whether it sees itself tested
+    said = run("env", "-u", "PYTEST_CURRENT_TEST", *words, cwd=folder).stdout
+    rate = r"\d+\.\d \[\d+\.\d, \d+\.\d\]"
+    lines = [
+        r"my_models:make with the weights of mine.pt, on digits, ε = 32/255:",
+        rf"  clean       {rate} \(40\)",
+        rf"  PGD-20      {rate} \(40\)",
+        rf"  R           {rate} \(40\)",
+        rf"  AutoAttack  {rate} \(4\), of apgd-ce, apgd-t, fab-t, square",
+        r"  in percent .*",
+        r"Gradient masking: .+\.",
+    ]
+    assert re.search("\n".join(lines), said), said
 
 
 def test_the_first_tensor_that_does_not_fit_is_named(root, mine):
