@@ -30,7 +30,10 @@ def screen(exp, record):
         parts = [part for part in attack if part not in ("robust", "settings", "weights")]
         lines.append(f"  AutoAttack  {percent(proportion(attack['robust']))}, of {', '.join(parts)}")
     lines.append("  in percent [95 % interval] (test images); R survives PGD and multi-targeted PGD")
-    lines.append(f"Gradient masking: {answer.finding(checks.trust(record))}.")
+    table = checks.trust(record)
+    looked = (table.verdict != "not yet run").any()
+    found = answer.finding(table) if looked else "not looked for; check_images asks for it"
+    lines.append(f"Gradient masking: {found}.")
     return "\n".join(lines)
 
 

@@ -131,6 +131,14 @@ def test_weights_that_fill_a_network_in_their_order_say_so(root, mine, capsys):
         assert ("filled in their order" in shown) == (name == "by_order.pt")
 
 
+def test_a_screen_says_that_masking_was_not_looked_for(root, mine):
+    torch.save(networks.resolve(f"{mine}:make")(10).state_dict(), root / "theirs.pt")
+    given = dict(arch=f"{mine}:make", pretrain_weights=root / "theirs.pt", epochs=0, eval_images=0)
+    shown = elsewhere.screen(*made("pretrain", **given))
+    assert shown.endswith("Gradient masking: not looked for; check_images asks for it.")
+    assert "clean" not in shown and "  R  " not in shown
+
+
 def test_papermill_shows_one_screen_of_somebody_else_s_network(tmp_path):
     folder = copy(tmp_path)
     (folder / "my_models.py").write_text(MINE)
