@@ -2,19 +2,24 @@
 
 import re
 import shutil
-import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from build import PAGES
-from conftest import REPOSITORY
+from conftest import REPOSITORY, run
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("html")
-    subprocess.run([sys.executable, REPOSITORY / "site" / "build.py", folder], check=True)
-    return folder
+    """What `make html` makes in a clone whose environment is installed."""
+    folder = tmp_path_factory.mktemp("html") / "clone"
+    made_here = (".git", ".venv", "out", "data", ".snakemake", ".*_cache", "__pycache__", "incoming")
+    shutil.copytree(REPOSITORY, folder, ignore=shutil.ignore_patterns(*made_here))
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "installed").touch()
+    run("make", "html", f"BIN={Path(sys.executable).parent}", cwd=folder)
+    return folder / "out" / "html"
 
 
 @pytest.fixture(scope="module")
