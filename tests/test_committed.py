@@ -15,11 +15,6 @@ from packaging.requirements import Requirement
 NOTEBOOKS = sorted(path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb"))
 
 
-def test_the_readme_s_first_python_runs():
-    code = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)[0]
-    run(sys.executable, "-c", code.replace("[:100]", "[:20]"), cwd=REPOSITORY)
-
-
 def test_the_readme_is_read_in_five_minutes():
     text = (REPOSITORY / "README.md").read_text()
     prose = re.sub(r"```.*?```|^\|.*?$|<details>.*?</details>", "", text, flags=re.DOTALL | re.MULTILINE)
