@@ -18,9 +18,10 @@ except ValueError as error:
 if SWEEP and SWEEP not in TABLES:
     sys.exit(f"{FILE}: no table {SWEEP}; there are {', '.join(TABLES)} at profile {PROFILE}")
 CODE = ["bnat_utils.py", *sorted(map(str, Path("study").glob("*.py")))]
-# the notebook of a call that failed, or still runs, lies beside its log; two calls do not write one file
+# the notebook of a call that failed, or still runs, lies beside its log; two calls do not write one file.
+# Once a call succeeds, those that earlier ones have left half run are of no use
 PAPERMILL = (f"{shlex.quote(sys.executable)} -m papermill --stderr-file - {{input[0]:q}} {{log:q}}.$$.ipynb"
-             " {params} 2>&1 | tee {log:q} && mv {log:q}.$$.ipynb {output:q}")
+             " {params} 2>&1 | tee {log:q} && mv {log:q}.$$.ipynb {output:q} && rm -f {log:q}.*.ipynb")
 made = lambda names: [f"{OUT}/{name}.ipynb" for name in names]
 
 wildcard_constraints: name="|".join(map(re.escape, JOBS)), reading="|".join(sweeps.READING)

@@ -112,6 +112,24 @@ def test_a_run_that_fails_leaves_the_rest_of_a_sweep_and_is_named(report):
     assert len(list((report[0] / "out" / "quick").glob("*lr=0.1*.ipynb"))) == 1
 
 
+def test_half_run_notebooks_go_when_a_later_call_succeeds(tmp_path):
+    """Those of a job that fails stay, to be looked at; of no other job is one touched."""
+    folder = copy(tmp_path)
+    row = (
+        "notebook: 03_bn_scratch, epochs: 1, eval_images: 50, margin_images: 0, aa_images: 0, check_images: 0"
+    )
+    good = "03_bn_scratch-aa_images=0-check_images=0-epochs=1-eval_images=50-lr=0.1-margin_images=0"
+    bad, other = good.replace("lr=0.1", "lr=1e+20"), "03_bn_scratch"
+    logs = folder / "out" / "quick" / "logs"
+    logs.mkdir(parents=True)
+    for name in (good, bad, other):
+        (logs / f"{name}.log.123.ipynb").write_text("{}")
+    done = sweep(folder, f"mine: [{{{row}, lr: [1.0e+20, 0.1]}}]")
+    assert (folder / "out" / "quick" / f"{good}.ipynb").is_file(), done.stderr[-2000:]
+    left = {path.name.partition(".log.")[0] for path in logs.glob("*.ipynb")}
+    assert left == {bad, other}
+
+
 @pytest.mark.parametrize("where", [".", "notebooks"])
 def test_papermill_runs_from_the_root_and_from_the_notebooks(report, where):
     folder = report[0]
