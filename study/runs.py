@@ -8,7 +8,6 @@ record looks like (records.py), where weights lie (weights.py).
 import copy
 import ctypes
 import io
-import os
 import shutil
 import sys
 from functools import partial
@@ -17,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 import bnat_utils as bnat
-from study import checks, controls, datasets, features, machines, norms, parameters, records
+from study import checks, code_cache, controls, datasets, features, machines, norms, records
 from study.experiments import EVALUATION
 from study.memory import fits
 from study.networks import load_foreign
@@ -31,8 +30,7 @@ if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
     # kept (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD): a fifth more steps a second on a CPU
     for option, value in ((-3, 2**25), (-1, 2**31 - 1), (-2, 2**28)):
         libc.mallopt(option, value)
-# code compiled once is there for the next run
-os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(parameters.ROOT / "out" / "compiled"))
+code_cache.keep()
 COMPILE_ABOVE = 8000  # steps of the training attack: three epochs of CIFAR-10 repay the compiling
 
 
@@ -81,6 +79,7 @@ def epochs_of(exp, model, images, labels, state):
     updates = len(labels) // run["batch_size"]
     pays = updates * run["epochs"] * run["attack_steps"] > COMPILE_ABOVE
     if pays and shutil.which("g++"):
+        code_cache.prune()
         first = copy.deepcopy(model.state_dict())
         try:
             settings = settings_of(run, model) | dict(state=state, progress=exp.name, compiled=True)
@@ -228,9 +227,8 @@ def evaluate(exp, model, weights, data):
             found = measure(model, data, settings, exp.run["seed"], earlier, state)
         encoded = {key: records.encode(value) for key, value in found.items()}
         records.write_anew(home / f"{name}.json", encoded | dict(settings=settings, weights=weights))
-    for (
-        name
-    ) in exp.evaluations:  # they are made: what was kept on the way, of other weights or code too, goes
+    # they are made: what was kept on the way, of other weights or code too, goes
+    for name in exp.evaluations:
         for state in (exp.out / "checkpoints").glob(f"{exp.name}.{name}.*.json"):
             state.unlink()
 
