@@ -5,6 +5,7 @@ training is compiled (runs.py).
 """
 
 import os
+import tempfile
 import time
 from contextlib import suppress
 
@@ -15,8 +16,11 @@ DAYS = 30  # after so many it is compiled anew, in a minute, where it is still w
 
 
 def keep():
-    """Have code that is compiled once kept for the next run."""
-    os.environ.setdefault(FOLDER, str(parameters.ROOT / "out" / "compiled"))
+    """Have code that is compiled once kept for the next run, in a folder that a user named, else in out/."""
+    # torch names one in the temporary folder as soon as some of its parts are imported
+    of_torch = os.path.join(tempfile.gettempdir(), "torchinductor_")
+    if os.environ.get(FOLDER, of_torch).startswith(of_torch):
+        os.environ[FOLDER] = str(parameters.ROOT / "out" / "compiled")
 
 
 def prune():

@@ -1,7 +1,10 @@
 """Compiled code: how long it is kept."""
 
 import os
+import tempfile
 import time
+
+from torch._inductor.runtime import cache_dir_utils
 
 from study import code_cache
 
@@ -21,6 +24,7 @@ def old_and_new(folder):
 def test_what_was_compiled_long_ago_goes(root, monkeypatch):
     monkeypatch.setenv(code_cache.FOLDER, "")
     monkeypatch.delenv(code_cache.FOLDER)  # as it is for a user; put back after the test
+    assert cache_dir_utils.cache_dir().startswith(tempfile.gettempdir())  # torch names its own, as on import
     code_cache.keep()
     old, new = old_and_new(root / "out" / "compiled")
     code_cache.prune()
