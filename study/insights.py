@@ -140,6 +140,7 @@ def disagreement(found):
         axis.axhline(0, color="grey", linewidth=0.8)
         axis.axhline(0.05, color="grey", linestyle=":", linewidth=1)
         axis.set(xlabel="BN layer (the first apart)", ylabel="TID − noise floor", title=of)
+        axis.xaxis.get_major_locator().set_params(integer=True)
     handles = {line.get_label(): line for line in axes[0].lines if not line.get_label().startswith("_")}
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=2)
     return figure

@@ -28,6 +28,9 @@ def fragility_table(rows):
         for radius in radii:
             title = "clean %" if radius == "0" else f"R % at {radius}/255"
             row[title] = mean_sd([100 * flags[radius].mean() for flags in measured])
+        for radius in radii[1:]:  # radii[0] is 0: clean
+            survived = [100 * flags[radius].sum() / flags["0"].sum() for flags in measured]
+            row[f"of those right, % at {radius}/255"] = mean_sd(survived)
         smooth = [record["norms"]["ligs"].mean() for record in seeds.values() if record["norms"]]
         row["LIGS"] = mean_sd(smooth, 3) if smooth else "not yet run"
     return (

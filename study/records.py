@@ -23,7 +23,7 @@ from study.memory import is_lack_of_memory
 from study.processes import ReadOnly, is_read_only, lock
 from study.rows import ROWS
 
-KINDS = ("pgd", "margin", "autoattack", "curve", "checks", "features", "norms", "statistics", "small", "gap")
+KINDS = ("pgd", "margin", "autoattack", "curve", "checks", "features", "norms", "statistics", "gap", "small")
 
 
 def folders(exp):

@@ -114,8 +114,10 @@ def test_r_falls_with_the_radius_from_clean_accuracy_on(trained, digits):
 
 def test_the_fragility_table_says_what_was_not_run():
     flags = np.arange(10) < 4
-    record = dict(small={"0": flags, "0.5": ~flags, "settings": dict(images=10)}, norms=None)
+    small = {"0": flags, "0.5": np.arange(10) < 1, "settings": dict(images=10)}
+    record = dict(small=small, norms=None)
     table = norm_tables.fragility_table({"norm_batch": {10: record, 11: record}, "norm_none": {}})
     assert table.loc["Standard training, BN", "clean %"] == "40.0 ± 0.0 (2)"
-    assert table.loc["Standard training, BN", "R % at 0.5/255"] == "60.0 ± 0.0 (2)"
+    assert table.loc["Standard training, BN", "R % at 0.5/255"] == "10.0 ± 0.0 (2)"
+    assert table.loc["Standard training, BN", "of those right, % at 0.5/255"] == "25.0 ± 0.0 (2)"
     assert table.loc["Standard training, no normalisation", "R % at 0.5/255"] == "not yet run"

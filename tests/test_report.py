@@ -58,7 +58,7 @@ def test_digits_run_on_one_thread_however_many_are_offered(report):
 def test_a_quick_report_shows_its_progress_and_its_main_table(report):
     """papermill's bar counts cells; those of training and attacks come after three seconds."""
     said = report[1].stdout + report[1].stderr
-    assert "BN-only AT, random features" in said and said.count("Executing: 100%") == 9
+    assert "BN-only AT, random features" in said and said.count("Executing: 100%") >= 9
 
 
 def test_a_quick_report_measures_r_of_every_row_that_it_runs(report):
