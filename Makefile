@@ -35,7 +35,7 @@ render: .venv/installed  ## renew the committed records, figures, notebooks and 
 	for name in 01_pretrain 02_bn_finetune 03_bn_scratch 04_robustness 05_trust 06_features 07_norms; do \
 	  $(BIN)/papermill notebooks/$$name.ipynb notebooks/$$name.ipynb || exit 1; done
 	cp $(OUT)/figures/* figures/
-	$(BIN)/python site/refresh.py
+	$(BIN)/python site/schematic.py && $(BIN)/python site/refresh.py
 
 html: .venv/installed  ## the committed notebooks and the README as a static site in out/html
 	$(BIN)/python site/build.py

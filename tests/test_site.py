@@ -5,9 +5,12 @@ import shutil
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
+import schematic
 from build import PAGES
 from conftest import REPOSITORY, run
+from matplotlib.colors import to_hex
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +101,10 @@ def test_the_index_shows_the_claims_and_a_figure(site):
     assert all(f"<td>C{claim}</td>" in html for claim in range(1, 7)) and re.search(
         r'<img src="figures/04_\w+.png"', html
     )
+
+
+def test_the_schematic_freezes_convolutions_and_head_and_trains_bn_alone():
+    (axis,) = schematic.draw().axes
+    fills = [to_hex(patch.get_facecolor()).upper() for patch in axis.patches]
+    assert (fills.count(schematic.FROZEN), fills.count(schematic.LEARNS)) == (3, 2)
+    plt.close("all")
