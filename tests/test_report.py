@@ -79,7 +79,7 @@ def test_every_figure_of_a_quick_report_is_there_as_png_and_as_pdf(report):
 
 def test_a_quick_report_lists_every_claim(report):
     claims = pd.read_csv(report[0] / "out" / "quick" / "figures" / "04_claims.csv", index_col=0)
-    assert list(claims.index) == ["C1", "C2", "C3", "C4", "C5", "C6", "C6b", "C7"]
+    assert list(claims.index) == ["C1", "C2", "C3", "C4", "C5", "C6", "C6s", "C6b", "C7"]
     words = {"confirmed", "contradicted", "undecided", "not yet run"}
     assert {verdict.split(" (")[0] for verdict in claims.verdict} <= words
 
