@@ -145,7 +145,7 @@ def c6(rows, first):
     """Confirmed: > 0 by the exact sign-flip test over the paired differences of all seeds, runs that did not
     take off included (two-sided, 5 %; small if within δ, meaningful if > δ, by the t-interval).
     Contradicted: < 0, or equivalent within δ with 0 inside."""
-    statement = "It is the features (primary)"
+    statement = "BN-only AT gets further with trained than with random features (primary)"
     part = _difference(rows, "finetuned", "random", first)
     notes = [f"sign-flip test: p = {statistics.sign_flip(part.values.values()):.3f}"] if part.values else []
     notes += _take_off(rows, part)
@@ -155,7 +155,7 @@ def c6(rows, first):
 def c6s(rows, first):
     """Confirmed: interval > 0 (small if within δ, meaningful if > δ). Contradicted: < 0, or equivalent
     within δ with 0 inside."""
-    statement = "... with the same two stages"
+    statement = "... and with the same two stages, so it is the features"
     part = _difference(rows, "finetuned", "two_stages", first)
     return judge("C6s", statement, c6s.__doc__, [part], exceeds)
 
