@@ -88,6 +88,9 @@ def edited(made, committed):
 def test_committed_notebooks_and_tables_follow_from_the_records_alone(tmp_path):
     done = nbval(copy(tmp_path))
     assert done.returncode == 0, done.stdout[-3000:]
+    for notebook, epsilon in (("01_pretrain", "None"), ("03_bn_scratch", "0")):  # make render runs them, too
+        command = ["papermill", f"notebooks/{notebook}.ipynb", "again.ipynb", "-p", "epsilon", epsilon]
+        run(*command, cwd=tmp_path, BNAT_DATA="/nonexistent")
     made = tables(tmp_path / "out" / "cpu" / "figures")
     assert not edited(made, tables(REPOSITORY / "figures")), "make render renews them"
 
