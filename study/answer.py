@@ -66,10 +66,11 @@ def take_off(rows, measure, name):
         return "Whether BN-only AT of random features takes off: not yet run."
     started = {seed: record for seed, record in random.items() if rates.took_off(record)}
     rate, low, high, n = share(len(started), len(random))
+    constant, bound = rates.plateau(next(iter(random.values())))
     text = (
         f"**{len(started)} of {n}** trainings of random features took off "
         f"({100 * rate:.0f} % [{100 * low:.0f}, {100 * high:.0f}]): their adversarial training loss fell "
-        f"below {rates.TAKEN_OFF}, away from a constant classifier's, ln 10 = 2.30."
+        f"below {bound:.2f}, away from a constant classifier's, {constant:.2f}."
     )
     if not started or len(started) == n:
         return text
@@ -261,7 +262,12 @@ def said_of_representative(first):
     text = f"One network a row is looked into: that of seed {usual}"
     if "random" in first and not rates.took_off(first["random"]):
         return f"{text}; BN-only AT of random features did not take off there."
-    return f"{text}, but for {'; '.join(other)}, the first that took off." if other else f"{text}."
+    if not other:
+        return f"{text}."
+    text = f"{text}, but for {'; '.join(other)}, the first that took off"
+    return text + (
+        ". What is inside that one is not yet run." if first["random"]["features"] is None else "."
+    )
 
 
 def with_parents(first):

@@ -110,13 +110,12 @@ def scatter(model, x):
 def gap(model, x, y, *, eps, pad, flip):
     """TID on batches as training makes them, and its noise floor: {"tid_mean_clean": [layers], ...}.
 
-    The first test images x with labels y, cropped and mirrored (`bnat.augment`), clean and under PGD-20 of
+    Test images x with labels y, cropped and mirrored (`bnat.augment`), clean and under PGD-20 of
     eps: running statistics are those of augmented images, with zero padding that others do not have. For both
     "tid_mean_…", "tid_deviation_…" (`disagreement`) and "floor_mean_…", "floor_deviation_…" (`scatter`).
     """
-    few, labels = bnat.to_float(bnat.augment(x[: BATCHES * BATCH], pad, flip)), y[: BATCHES * BATCH]
-    found = {}
-    for name, images in (("clean", few), ("adversarial", adversarial(model, few, labels, eps=eps))):
+    x, found = bnat.to_float(bnat.augment(x, pad, flip)), {}
+    for name, images in (("clean", x), ("adversarial", adversarial(model, x, y, eps=eps))):
         found[f"tid_mean_{name}"], found[f"tid_deviation_{name}"] = disagreement(model, images)
         found[f"floor_mean_{name}"], found[f"floor_deviation_{name}"] = scatter(model, images)
     return found
@@ -138,19 +137,14 @@ def ranges(model, x):
     return [torch.cat([found[path] for path in bn_layers(model)]).float().cpu() for found in (low, high)]
 
 
-def readouts(model, x, y, *, eps):
-    """All of the above on test images x with labels y: {"ligs": [n], "lowest", "highest": [channels], ...}.
+def readouts(model, x, y):
+    """LIGS and ranges on test images x with labels y: {"ligs": [n], "lowest", "highest": [channels]}.
 
-    "tid_mean_clean", "tid_deviation_clean", "tid_mean_adversarial", "tid_deviation_adversarial":
-    `disagreement` on the first images, clean and under PGD-20 of eps. Without BN LIGS alone.
+    Without BN LIGS alone.
     """
     found = dict(ligs=smoothness(model, x, y))
-    if not bn_layers(model):
-        return found
-    few, labels = bnat.to_float(x[: BATCHES * BATCH]), y[: BATCHES * BATCH]
-    found["lowest"], found["highest"] = ranges(model, x)
-    for name, images in (("clean", few), ("adversarial", adversarial(model, few, labels, eps=eps))):
-        found[f"tid_mean_{name}"], found[f"tid_deviation_{name}"] = disagreement(model, images)
+    if bn_layers(model):
+        found["lowest"], found["highest"] = ranges(model, x)
     return found
 
 

@@ -9,10 +9,11 @@ A measure is (kind of evaluation, name of its flags).
 
 import numpy as np
 
+import bnat_utils as bnat
 from study.statistics import mean_sd, paired, t_interval, two_phase
 
 CLEAN, PGD, ROBUST = ("pgd", "clean"), ("pgd", "robust"), ("margin", "robust")
-TAKEN_OFF = 2.25  # adversarial training loss of the last epoch; a constant classifier's is ln 10 = 2.303
+TAKEN_OFF = 2.25  # adversarial training loss of the last epoch, of ten classes; of others in proportion
 
 
 def flags(record, measure):
@@ -102,6 +103,12 @@ def points(values):
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}] ({len(values)})"
 
 
+def plateau(record):
+    """The loss of a constant classifier, and the one below which a training took off: (ln classes, bound)."""
+    constant = float(np.log(bnat.DATASETS[record["run"]["data"]]["classes"]))
+    return constant, TAKEN_OFF * constant / float(np.log(10))
+
+
 def took_off(record):
     """Did adversarial training leave the plateau of a constant classifier? By its loss, not by test data."""
-    return record["history"][-1]["train_loss"] < TAKEN_OFF
+    return record["history"][-1]["train_loss"] < plateau(record)[1]

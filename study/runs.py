@@ -187,11 +187,13 @@ def measure(model, data, settings, seed, earlier, state):
         if left_out := [part for part in bnat.AUTOATTACK if part not in found]:
             say(f"AutoAttack: {', '.join(found)}; not {', '.join(left_out)}, which needs more classes")
         return found | dict(robust=list(found.values())[-1])
-    own = dict(checks=checks.check_attacks, features=features.bn_features, norms=norms.readouts)
+    own = dict(checks=checks.check_attacks, features=features.bn_features)
     if kind in own:
         return own[kind](model, x, y, eps=eps)
     if kind == "statistics":
         return norms.by_source(model, data["train"], x, y, eps=eps)
+    if kind == "norms":
+        return norms.readouts(model, x, y)
     if kind == "gap":
         return norms.gap(model, x, y, eps=eps, pad=settings["pad"], flip=settings["flip"])
     if kind == "small":

@@ -57,6 +57,18 @@ def run(*command, cwd, check=True, **environment):
     return done
 
 
+# a user's own file of networks, as the README has it
+OWN_NETWORK = """
+from torch import nn
+
+def make(num_classes, width=4):
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(16 * width, num_classes),
+    )
+"""
+
+
 FILES = ("bnat_utils.py", "Makefile", "Snakefile", "sweeps.yaml", "requirements.lock", "pyproject.toml")
 
 

@@ -160,7 +160,9 @@ def test_seeds_beyond_the_plan_are_shown_and_decide_nothing():
 
 
 def with_loss(rate, loss):
-    return record(rate) | dict(history=[dict(train_loss=2.5), dict(train_loss=loss)])
+    return record(rate) | dict(
+        run=dict(data="cifar10"), history=[dict(train_loss=2.5), dict(train_loss=loss)]
+    )
 
 
 def test_a_claim_says_on_how_many_runs_that_did_not_take_off_it_rests():

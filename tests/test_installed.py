@@ -8,16 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import FAST, REPOSITORY, copy, run
-
-MINE = """
-from torch import nn
-
-def make(num_classes):
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, num_classes)
-    )
-"""
+from conftest import FAST, OWN_NETWORK, REPOSITORY, copy, run
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +29,7 @@ def installed(tmp_path_factory):
 
 def test_a_network_of_one_s_own_folder_is_trained_from_there(installed, tmp_path):
     python, clone = installed
-    (tmp_path / "my_models.py").write_text(MINE)
+    (tmp_path / "my_models.py").write_text(OWN_NETWORK)
     small = FAST | dict(eval_images=20, epochs=1, pretrain_epochs=1, arch="my_models:make")
     given = [word for name, value in small.items() for word in ("-p", name, str(value))]
     notebook = str(clone / "notebooks" / "02_bn_finetune.ipynb")

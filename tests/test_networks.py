@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import FAST, bnat, copy, run
+from conftest import FAST, OWN_NETWORK, bnat, copy, run
 from safetensors.torch import save_file
 from torch import nn
 
@@ -14,15 +14,9 @@ from study import elsewhere, networks, records, runs
 from study.experiments import experiment
 from study.weights import digest, network
 
-MINE = """
-from torch import nn
-
-def make(num_classes, width=4):
-    return nn.Sequential(
-        nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(16 * width, num_classes),
-    )
-
+MINE = (
+    OWN_NETWORK
+    + """
 def plain(num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
 
@@ -32,6 +26,7 @@ def three():
 def coloured(num_classes):
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, num_classes))
 """
+)
 
 
 @pytest.fixture

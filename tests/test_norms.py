@@ -74,7 +74,7 @@ def test_of_right_running_statistics_nothing_is_left_beyond_the_noise(trained, d
 
 def test_a_readout_leaves_the_network_as_it_was(trained, digits):
     before = copy.deepcopy(trained.state_dict())
-    norms.readouts(trained, *(t[:50] for t in digits["test"]), eps=32 / 255)
+    norms.readouts(trained, *(t[:50] for t in digits["test"]))
     after = trained.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before) and not trained.training
 
@@ -88,7 +88,7 @@ def test_a_channel_that_never_fires_is_seen(trained, images):
 
 
 def test_a_network_without_bn_has_its_smoothness_alone(digits):
-    found = norms.readouts(bnat.network("linear", "digits"), *(t[:20] for t in digits["test"]), eps=0.1)
+    found = norms.readouts(bnat.network("linear", "digits"), *(t[:20] for t in digits["test"]))
     assert list(found) == ["ligs"]
 
 

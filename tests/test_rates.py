@@ -80,6 +80,16 @@ def test_a_row_is_shown_over_the_seeds_that_were_measured():
     assert rates.text({}, rates.ROBUST) == "not yet run"
 
 
-@pytest.mark.parametrize("loss, took_off", [(2.288, False), (2.25, False), (2.2, True)])
-def test_a_training_took_off_by_the_loss_of_its_last_epoch(loss, took_off):
-    assert rates.took_off(dict(history=[dict(train_loss=2.0), dict(train_loss=loss)])) == took_off
+@pytest.mark.parametrize(
+    "data, loss, took_off",
+    [
+        ("cifar10", 2.288, False),
+        ("cifar10", 2.25, False),
+        ("cifar10", 2.2, True),
+        ("cifar100", 4.55, False),  # ln 100 = 4.61; twice 2.25 is 4.5
+        ("cifar100", 4.45, True),
+    ],
+)
+def test_a_training_took_off_by_the_loss_of_its_last_epoch(data, loss, took_off):
+    record = dict(run=dict(data=data), history=[dict(train_loss=2.0), dict(train_loss=loss)])
+    assert rates.took_off(record) == took_off

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY, bnat, copy, run
+from conftest import OWN_NETWORK, REPOSITORY, bnat, copy, run
 from PIL import Image
 
 from study import parameters, records
@@ -22,15 +22,6 @@ from study.experiments import experiment
 README = (REPOSITORY / "README.md").read_text()
 SMALL = dict(epochs=1, train_images=128, batch_size=64, eval_images=10, eval_restarts=1)
 SMALL |= dict(margin_images=0, aa_images=0, check_images=0)
-MINE = """
-from torch import nn
-
-def make(num_classes, width=4):
-    return nn.Sequential(
-        nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(16 * width, num_classes),
-    )
-"""
 
 
 def blocks(language):
@@ -101,7 +92,7 @@ def fresh(tmp_path_factory):
     """A clone, with the environment and what a user brings."""
     folder = copy(tmp_path_factory.mktemp("clone"))
     (folder / ".venv").symlink_to(sys.prefix)
-    (folder / "my_models.py").write_text(MINE)
+    (folder / "my_models.py").write_text(OWN_NETWORK)
     flowers(folder / "flowers")
     return folder
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, copy, run
+from conftest import OWN_NETWORK, REPOSITORY, copy, run
 
 from study import sweeps
 from study.parameters import PROFILES, names
@@ -110,18 +110,9 @@ def test_a_name_is_never_too_long_for_a_file_and_still_of_its_own(tmp_path):
     assert len(set(found)) == 2 and max(len(name.encode()) for name in jobs) <= sweeps.LONGEST_NAME
 
 
-MINE = """
-from torch import nn
-
-def make(num_classes, width):
-    layers = nn.Conv2d(1, width, 8), nn.BatchNorm2d(width), nn.Flatten(), nn.Linear(width, num_classes)
-    return nn.Sequential(*layers)
-"""
-
-
 def test_a_row_with_options_of_a_network_is_a_job_of_snakemake_s(tmp_path):
     folder = copy(tmp_path)
-    (folder / "my_models.py").write_text(MINE)
+    (folder / "my_models.py").write_text(OWN_NETWORK)
     small = "epochs: 1, batch_size: 64, eval_images: 20, margin_images: 0, aa_images: 0, check_images: 0"
     own = "arch: 'my_models:make', arch_options: [{width: 4}, {width: 8}]"
     row = f"{{notebook: 03_bn_scratch, {own}, {small}}}"

@@ -21,7 +21,7 @@ def record(rate, seed=10, **other):
     """A record with R and PGD-20 of `rate` percent."""
     empty = dict.fromkeys(("curve", "checks", "features", "autoattack"))
     both = dict(pgd=evaluation(rate), margin=evaluation(rate))
-    run = dict(epochs=5, seed=seed, trainable="bn", epsilon=8.0)
+    run = dict(data="cifar10", epochs=5, seed=seed, trainable="bn", epsilon=8.0)
     return empty | both | dict(run=run, history=[dict(train_loss=2.1)]) | other
 
 
@@ -136,10 +136,13 @@ def test_without_r_the_answer_says_that_pgd_decides_nothing():
 def test_the_random_features_that_are_looked_into_took_off():
     found = rows(finetuned=[20, 22], random=[10, 18, 18])
     found["random"][10] |= STAYED
+    assert answer.said_of_representative(answer.representative(found)).endswith("is not yet run.")
     found["random"][12] |= dict(features=evaluation(0))
     first = answer.representative(found)
     assert (first["finetuned"]["run"]["seed"], first["random"]["run"]["seed"]) == (10, 12)
-    assert f"that of seed 10, but for {RANDOM}, seed 12" in answer.said_of_representative(first)
+    assert f"that of seed 10, but for {RANDOM}, seed 12, the first that took off." in (
+        answer.said_of_representative(first)
+    )
     found = rows(finetuned=[20], random=[10])
     found["random"][10] |= STAYED
     first = answer.representative(found)

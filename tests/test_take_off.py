@@ -4,10 +4,14 @@ import matplotlib.pyplot as plt
 import pytest
 
 from study import take_off
+from study.experiments import experiment
 
 
 def training(lr=0.8, losses=(2.5, 2.2, 2.2, 2.2, 2.1), **changes):
-    run = dict(step="scratch", parent=None, lr=lr, epochs=len(losses), weight_decay=5e-4) | changes
+    run = (
+        dict(data="cifar10", step="scratch", parent=None, lr=lr, epochs=len(losses), weight_decay=5e-4)
+        | changes
+    )
     return dict(run=run, history=[dict(train_loss=loss) for loss in losses])
 
 
@@ -55,8 +59,6 @@ def test_every_training_is_a_line_and_every_group_a_mark():
 
 
 def test_the_committed_trainings_are_of_random_features_at_the_study_s_radius():
-    from study.experiments import experiment
-
     found = take_off.trainings(experiment("pretrain"))
     assert len(found) >= 25 and {record["run"]["epsilon"] for record in found.values()} == {8.0}
     assert not any(
