@@ -264,10 +264,9 @@ def said_of_representative(first):
         return f"{text}; BN-only AT of random features did not take off there."
     if not other:
         return f"{text}."
-    text = f"{text}, but for {'; '.join(other)}, the first that took off"
-    return text + (
-        ". What is inside that one is not yet run." if first["random"]["features"] is None else "."
-    )
+    text = f"{text}, but for {'; '.join(other)}, the first that took off."
+    missing = "random" in first and first["random"]["features"] is None
+    return f"{text} What is inside that one is not yet run." if missing else text
 
 
 def with_parents(first):
