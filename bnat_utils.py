@@ -33,8 +33,6 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 EVAL_BATCH = int(os.environ.get("BNAT_EVAL_BATCH", 500))  # images evaluated at a time
 AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")  # the components of version "standard", in their order
 FEWEST_CLASSES = {"apgd-t": 4, "fab-t": 2}  # a target beside the label; apgd-t's loss looks at four logits
-# float32 is not TF32, and the same seed gives the same network
-torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True
 
 
 # ---------------------------------------------------------------------------------------------- data
@@ -224,6 +222,11 @@ def sgd(weights, lr, weight_decay=5e-4):
 
 
 # ---------------------------------------------------------------------------------------- BN folding
+def exact():
+    """From now on float32 is not TF32 on a GPU, and the same seed gives the same network."""
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True
+
+
 def fast_dtype():
     """bfloat16 where the device computes in it (CUDA from Ampere, AVX512-BF16, AMX), else float32."""
     has = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older torch: float32 then
@@ -415,6 +418,7 @@ def train(
     needed to go on: {epoch, loss, accuracy, seconds, model, optimizer}. state: such an item, to go on from.
     FloatingPointError if a loss is not finite.
     """
+    exact()
     optimizer = optimizer or sgd(set_trainable(model, trainable), lr, weight_decay)
     if state:
         model.load_state_dict(state["model"])
@@ -438,8 +442,8 @@ def train(
             for update in range(updates):  # a last, smaller batch is left out: static shapes
                 batch = order[update * batch_size : (update + 1) * batch_size]
                 x = to_float(augment(images[batch], pad, flip))
-                if optimizer:
-                    optimizer.param_groups[0]["lr"] = rates[update]
+                for group in optimizer.param_groups if optimizer else ():
+                    group["lr"] = rates[update]
                 results.append(train_step(model, optimizer, x, labels[batch], attacked=attacked, **step))
                 bar.update()
             losses, correct = (torch.stack(part) for part in zip(*results, strict=True))
@@ -461,6 +465,7 @@ def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_si
     float32 and eval mode. Returns dict(clean, robust: bool [N]; clean_predictions, adversarial_predictions:
     int64 [N], when the image left), on the CPU.
     """
+    exact()
     clean, adversarial, attacked = [], [], fold_bn(model, fast_dtype()) if eps else None
     with eval_mode(model):
         for start in tqdm(range(0, len(y), batch_size), desc=progress, disable=progress is None, delay=3):
@@ -469,11 +474,12 @@ def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_si
             adversarial.append(predictions := clean[-1].clone())
             for _ in range(restarts if eps else 0):
                 adv = _start(images, eps)
-                for block in (min(5, steps), steps - 5):
+                first = min(5, steps)  # most images that break break early
+                for some in (first, steps - first):
                     alive = (predictions == labels).nonzero().squeeze(1)
-                    if block > 0 and len(alive):
+                    if some and len(alive):
                         part = adv[alive], images[alive], labels[alive]
-                        adv[alive] = _ascend(attacked, *part, eps, step_size or eps / 4, block)
+                        adv[alive] = _ascend(attacked, *part, eps, step_size or eps / 4, some)
                         predictions[alive] = model(adv[alive]).argmax(1)
     clean, adversarial, y = torch.cat(clean).cpu(), torch.cat(adversarial).cpu(), y.cpu()
     labels = dict(clean_predictions=clean, adversarial_predictions=adversarial)
@@ -493,6 +499,7 @@ def multi_targeted(model, x, y, *, eps, steps=20, alive=None, batch_size=EVAL_BA
     the clean image first; an image that breaks leaves. A margin shows the way where the cross-entropy is
     saturated. alive: bool [N], attack these alone, the others count as broken. Else as in `evaluate`.
     """
+    exact()
     attacked, survivors = fold_bn(model, fast_dtype()), torch.zeros(len(y), dtype=torch.bool)
     chosen = torch.arange(len(y)) if alive is None else alive.nonzero().squeeze(1)
     parts = chosen.split(batch_size) if len(chosen) else ()

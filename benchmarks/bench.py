@@ -33,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from study.runs import bnat  # which also sets up the process's memory as runs do
+from study.run.runs import bnat, set_up
 
 ROOT = Path(__file__).resolve().parents[1]
 EPS, STEP, BATCH = 8 / 255, 2 / 255, 128
@@ -426,6 +426,8 @@ def main():
     parser.add_argument("--aa-images", type=int, default=12, help="a repeat; there are two")
     parser.add_argument("--out", type=Path, default=ROOT / "figures")
     options = parser.parse_args()
+    set_up()  # the memory of the process as runs have it
+    bnat.exact()
     data, device = bnat.load_data("cifar10"), bnat.DEVICE.type
     x, y = bnat.to_float(data["test"][0]), data["test"][1]
     root, table, floors = os.environ.get("BNAT_DATA") or ROOT / "data", [], []

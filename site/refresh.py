@@ -8,9 +8,11 @@ from pathlib import Path
 
 import nbformat
 
-from study import answer, claims, parameters, records, tables
-from study.experiments import experiment
-from study.rows import CONTROLS, NORMALISED, ROWS
+from study.decide import claims, select
+from study.define import parameters
+from study.define.experiment import experiment
+from study.define.rows import CONTROLS, NORMALISED, ROWS
+from study.show import sentences, tables
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOWN = ("finetuned", "random", "perceptron", "linear", "at")  # the rows of the README's table
@@ -25,7 +27,7 @@ def rows(table, header):
 
 def readme(text):
     """The README with its answer and its tables from the records, and a table of the parameters."""
-    known = records.study_rows(rows=ROWS | CONTROLS | NORMALISED)
+    known = select.study_rows(rows=ROWS | CONTROLS | NORMALISED)
     decided = claims.decide(known, parameters.PROFILES["cpu"]["seed"])
     made = (tables.main({key: known[key] for key in SHOWN}), tables.claims(decided))
     by_head = {table.index.name: table for table in made}
@@ -38,7 +40,7 @@ def readme(text):
             return block[0]
         return block[1] + block[2] + "".join(rows(by_head[header[0]], header))
 
-    said = answer.sentences(known, experiment("pretrain"))
+    said = sentences.sentences(known, experiment("pretrain"))
     text = re.sub(
         r"(<!-- answer -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{said}\n{m[2]}", text, flags=re.DOTALL
     )

@@ -1,4 +1,4 @@
-"""How runs become a report: parameters, runs, records, checks, statistics, claims, tables, figures, sweeps.
+"""How runs become a report, on five floors: define, measure, run, decide, show. An import goes down only.
 
 It imports bnat_utils, never the other way round; the notebooks import it.
 

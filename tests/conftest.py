@@ -11,12 +11,12 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 import bnat_utils as bnat  # noqa: E402
-from study import parameters  # noqa: E402
+from study.define import parameters  # noqa: E402
 
 torch.set_num_threads(1)
 # a quick run in seconds
 FAST = dict(profile="quick", batch_size=64, eval_images=100, eval_restarts=1)
-FAST |= dict.fromkeys(("margin_images", "aa_images", "check_images"), 0)
+FAST |= dict.fromkeys(("margin_images", "aa_images", "check_images", "small_images"), 0)
 
 
 def pytest_collection_modifyitems(items):

@@ -42,19 +42,21 @@ def test_a_network_of_one_s_own_folder_is_trained_from_there(installed, tmp_path
 def test_a_notebook_of_another_clone_runs_with_that_clone_s_code(installed, tmp_path, where):
     python, _ = installed
     clone = copy(tmp_path)
-    for room in ("bnat_utils.py", "study/parameters.py"):
+    for room in ("bnat_utils.py", "study/define/parameters.py"):
         with (clone / room).open("a") as file:
             file.write(f"print({room!r}, 'of this clone')\n")
     notebook = str(clone / "notebooks" / "01_pretrain.ipynb")
     run(python, "-m", "papermill", notebook, str(clone / "out.ipynb"), cwd=clone / where)
     shown = (clone / "out.ipynb").read_text()
-    assert "bnat_utils.py of this clone" in shown and "study/parameters.py of this clone" in shown
+    assert "bnat_utils.py of this clone" in shown and "study/define/parameters.py of this clone" in shown
 
 
 def test_an_outdated_copy_of_the_module_is_not_what_the_study_uses(installed, tmp_path):
     python, clone = installed
     (tmp_path / "bnat_utils.py").write_text("raise RuntimeError('of another day')\n")
-    shown = run(python, "-c", "from study.datasets import bnat; print(bnat.__file__)", cwd=tmp_path).stdout
+    shown = run(
+        python, "-c", "from study.run.datasets import bnat; print(bnat.__file__)", cwd=tmp_path
+    ).stdout
     assert Path(shown.strip()) == clone / "bnat_utils.py"
 
 

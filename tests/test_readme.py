@@ -16,8 +16,9 @@ import yaml
 from conftest import OWN_NETWORK, REPOSITORY, bnat, copy, run
 from PIL import Image
 
-from study import parameters, records
-from study.experiments import experiment
+from study.define import notebook
+from study.define.experiment import experiment
+from study.run import records
 
 README = (REPOSITORY / "README.md").read_text()
 SMALL = dict(epochs=1, train_images=128, batch_size=64, eval_images=10, eval_restarts=1)
@@ -50,7 +51,7 @@ def given(command):
 
 
 def step_of(command):
-    return next(step for step, name in parameters.NOTEBOOKS.items() if name in command)
+    return next(step for step, name in notebook.NOTEBOOKS.items() if name in command)
 
 
 def is_committed(command):
@@ -58,7 +59,7 @@ def is_committed(command):
     if "my_models" in command or "folder" in command or "mine.pt" in command:
         return False
     step = step_of(command)
-    exp = experiment(step, **parameters.STARTS.get(step, {}) | given(command))
+    exp = experiment(step, **notebook.STARTS.get(step, {}) | given(command))
     return records.load_record(exp) is not None
 
 

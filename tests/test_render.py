@@ -52,7 +52,7 @@ def test_digits_are_not_rendered(repository, profile):
 
 
 @pytest.mark.parametrize(
-    "file", ["README.md", "figures/04_claims.csv", "notebooks/05_trust.ipynb", "study/claims.py"]
+    "file", ["README.md", "figures/04_claims.csv", "notebooks/05_trust.ipynb", "study/decide/claims.py"]
 )
 def test_changes_that_are_not_committed_are_not_written_over(repository, file):
     with open(repository / file, "a") as changed:

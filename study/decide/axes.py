@@ -1,0 +1,99 @@
+"""What the answer depends on: learning rate and weight decay, budget, ε, capacity, pre-training.
+
+Decided here: which values stand on an axis, and for which rows. Not here: what a row is (define/rows.py), how
+an axis is drawn (show/insights.py).
+"""
+
+from dataclasses import replace
+
+import bnat_utils as bnat
+from study.decide import rates
+from study.decide.select import study_rows
+from study.define.parameters import PROFILES
+from study.define.rows import CONTROLS, FIRST_STUDY, ROWS
+
+ARMS = ("finetuned", "random")
+TRAINED = (*ARMS, "at", "linear", "perceptron")
+TUNED_ROWS = (*TRAINED, "two_stages", "linear_long", "perceptron_long")
+RATES = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.05, 0.1, 0.2, 0.8, 3.2)
+NO_DECAY = "no weight decay"
+TUNED = dict(epochs=5, pretrain_epochs=15)  # the study's lengths, at which the rates were tuned; without AT
+TUNED_CLEAN = dict(epochs=15)
+TEST = {"clean": rates.CLEAN, "PGD-20": rates.PGD, "R": rates.ROBUST}
+TUNING = {name: (f"tuning_{kind}", flags) for name, (kind, flags) in TEST.items()}
+
+
+def along(name, values, keys, **given):
+    """{key: {value: {seed: record}}} of some rows at each value of a notebook parameter, where they ran."""
+    axis, known, rows = {}, {}, {}
+    for key in keys:
+        own = {parameter: value for parameter, value in ROWS[key].parameters.items() if parameter != name}
+        rows[key] = replace(ROWS[key], parameters=own)
+    for value in values:
+        for key, seeds in study_rows(rows=rows, known=known, **given | {name: value}).items():
+            if seeds:
+                axis.setdefault(key, {})[value] = seeds
+    return axis
+
+
+def first_study(**given):
+    """{key: {seed: record}} of the first study, which was shorter and tuned otherwise."""
+    rows = {
+        key: replace(row, parameters=row.parameters | row.first_study)
+        for key, row in (ROWS | CONTROLS).items()
+        if row.first_study
+    }
+    return study_rows(rows=rows, **given)
+
+
+def tuning(profile, data=None, keys=TUNED_ROWS, lengths=TUNED):
+    """Accuracy on images kept for tuning alone, against the learning rate, with weight decay and without."""
+    info = bnat.DATASETS[data or PROFILES[profile]["data"]]
+    images = info["images"] - max(info["images"] // 10, info["held_out"])  # what nothing else is kept for
+    given = dict(profile=profile, data=data, train_images=images, pretrain_images=images) | lengths
+    without = along("lr", RATES, keys, weight_decay=0, **given)
+    return along("lr", RATES, keys, **given) | {(key, NO_DECAY): runs for key, runs in without.items()}
+
+
+def other_rates(profile, data=None):
+    """Accuracy of the arms on the test images at every learning rate of the grid; it chooses nothing."""
+    return along("lr", RATES, ARMS, profile=profile, data=data)
+
+
+def budget(profile, data=None):
+    """Accuracy against the adversarial epochs. Three are the first study's, at learning rates of its own."""
+    own = {PROFILES[profile][f"{step}_at"][0] for step in ("pretrain", "finetune", "scratch")}
+    axis = along("epochs", sorted({1, 5, 10, 30} | own), TRAINED, profile=profile, data=data)
+    for key, seeds in first_study(profile=profile, data=data).items():
+        if seeds and key in TRAINED:
+            axis.setdefault(key, {})[FIRST_STUDY[key]["epochs"]] = seeds
+    return {key: dict(sorted(points.items())) for key, points in axis.items()}
+
+
+def radius(profile, data=None):
+    """Accuracy under attacks of the ε (1/255) that the network was trained with."""
+    return along("epsilon", (2, 4, 8), TRAINED[:-1], profile=profile, data=data)
+
+
+def capacity(profile, data=None):
+    """Accuracy of the arms and of AT against the number of BN's parameters, over width and depth."""
+    archs = ("resnet20", "resnet20x2", "resnet20x4", "resnet56")
+    axis = {}
+    for key, points in along("arch", archs, TRAINED[:3], profile=profile, data=data).items():
+        sizes = {arch: bn_parameters(next(iter(seeds.values()))) for arch, seeds in points.items()}
+        axis[key] = {sizes[arch]: points[arch] for arch in sorted(points, key=sizes.get)}
+    return axis
+
+
+def pretraining(profile, data=None):
+    """Accuracy after one epoch of BN-only AT against the epochs of standard training before; 0: random."""
+    given = dict(profile=profile, data=data, epochs=1)
+    rate = {key: FIRST_STUDY[key]["lr"] for key in ARMS}
+    axis = along("pretrain_epochs", (1, 2, 5, 8, 10, 15), ("finetuned",), lr=rate["finetuned"], **given)
+    random = study_rows(rows=dict(random=ROWS["random"]), lr=rate["random"], **given)["random"]
+    return {key: ({0: random} if random else {}) | points for key, points in axis.items()}
+
+
+def bn_parameters(record):
+    """The number of γ and β."""
+    return sum(len(layer[key]) for layer in record["bn"].values() for key in ("gamma", "beta"))

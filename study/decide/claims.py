@@ -1,0 +1,193 @@
+"""The paper's claims, C1 to C7: a rule each, and what the records say.
+
+The rules were fixed on the project's design page before the second study's first evaluation on the test set,
+and amended once, on 2026-11-24 at 20:46 UTC, when of the fresh seeds only seed 10 was known (04_robustness
+has the ledger). Decided here: which seeds count, which difference carries a claim and by which rule. Not
+here: what the rules are (verdicts.py), what a row is (define/rows.py), what R is (rates.py), how claims are
+shown (show/tables.py).
+
+All numbers are in points of accuracy. R is robust accuracy at the ε of training: what survives PGD-20 and
+multi-targeted PGD. Every difference is paired by seed and taken on the same images; a rule looks at the
+95 % t-interval over seeds, but where it says another test; "equivalent" is TOST at ± δ. A claim with several
+parts is confirmed if each of them is, and contradicted if one is: one certain counterexample is enough.
+"""
+
+import numpy as np
+
+from study.decide import rates, statistics
+from study.decide.rates import CLEAN, ROBUST
+from study.decide.verdicts import (
+    DELTA,
+    Claim,
+    Part,
+    clears_after_holm,
+    does_not_exceed,
+    exceeds,
+    exceeds_by_signs,
+    judge,
+    missing_runs,
+    numbers,
+)
+from study.define.rows import EVERY
+
+ARMS = ("finetuned", "random")
+
+
+def planned(keys, first):
+    """The seeds that count for a difference of these rows: six of both arms, three with any other row.
+
+    first: the profile's first seed. No other seed enters a claim.
+    """
+    return range(first, first + (6 if set(keys) <= set(ARMS) else 3))
+
+
+def _part(rows, text, keys, first, measure=ROBUST, **side):
+    """The first row's accuracy, less the second's if there is one, by planned seed that the rows share."""
+    seeds_planned = tuple(planned(keys, first))
+    found = {
+        key: {seed: record for seed, record in rows.get(key, {}).items() if seed in seeds_planned}
+        for key in keys
+    }
+    measured = {key: rates.of_seeds(seeds, measure) for key, seeds in found.items()}
+    if len(keys) == 1:
+        values = measured[keys[0]]
+    else:
+        values = rates.differences(*found.values(), measure)
+    notes = []
+    if measure == ROBUST:
+        notes = [
+            f"R({EVERY[key].short}), seed {seed}, is corrected by AutoAttack"
+            for seed in values
+            for key in keys
+            if rates.robust_accuracy(found[key][seed])[1]
+        ]
+    lacking = tuple(key for key in keys if len(measured[key]) < 2)
+    return Part(text, tuple(keys), values, seeds_planned, lacking=lacking, notes=tuple(notes), **side)
+
+
+def _difference(rows, minuend, subtrahend, first, **side):
+    """R of one row less R of another."""
+    text = f"R({EVERY[minuend].short}) − R({EVERY[subtrahend].short})"
+    return _part(rows, text, (minuend, subtrahend), first, **side)
+
+
+def _take_off(rows, part):
+    """Which of the adversarial trainings of random features behind a part took off; a note, or none."""
+    found = {seed: rows["random"][seed] for seed in part.values if rows["random"][seed].get("history")}
+    stayed = [seed for seed, record in found.items() if not rates.took_off(record)]
+    if not stayed:
+        return []
+    which = ", ".join(map(str, stayed))
+    return [
+        f"{len(found) - len(stayed)} of {len(found)} runs of random features took off; "
+        f"this rests also on those that did not (seed {which})"
+    ]
+
+
+def _beside(rows, part):
+    """The same difference over every seed that both rows have: a note that decides nothing, or none."""
+    every = rates.differences(*(rows.get(key, {}) for key in part.rows))
+    if len(every) <= len(part.values):
+        return []
+    return [f"over all seeds that ran, which decides nothing: {rates.points(every)}"]
+
+
+# -------------------------------------------------------------------------------------------- the claims
+def c1(rows, first):
+    """Confirmed: clean > 80 and R < 1. Contradicted: one of them certainly not."""
+    parts = [
+        _part(rows, "clean(std)", ["standard"], first, CLEAN, bound=80.0),
+        _part(rows, "R(std)", ["standard"], first, bound=1.0, above=False),
+    ]
+    return judge("C1", "Standard training learns fragile features", c1.__doc__, parts)
+
+
+def c2(rows, first):
+    """Confirmed: interval > 0. Contradicted: < 0."""
+    parts = [_difference(rows, "at", "finetuned", first)]
+    return judge("C2", "AT of all weights is the robust reference", c2.__doc__, parts)
+
+
+def c3(rows, first):
+    """Confirmed: interval > δ. Contradicted: < δ."""
+    text = f"clean({EVERY['bn_clean'].short}) − clean({EVERY['linear_clean'].short})"
+    parts = [_part(rows, text, ("bn_clean", "linear_clean"), first, CLEAN, bound=DELTA)]
+    return judge("C3", "BN alone is expressive over random features", c3.__doc__, parts)
+
+
+def c4(rows, first):
+    """Confirmed: interval > 0 (small if within δ, meaningful if > δ). Contradicted: < 0, or equivalent
+    within δ with 0 inside."""
+    statement = "BN-only AT gives fragile features non-trivial robustness"
+    part = _difference(rows, "finetuned", "linear", first)
+    return judge("C4", statement, c4.__doc__, [part], exceeds, _beside(rows, part))
+
+
+def c5(rows, first):
+    """Confirmed: interval < 0, or equivalent within δ. Contradicted: > δ."""
+    statement = "BN-only AT of random features gives no meaningful robustness"
+    part = _difference(rows, "random", "linear", first)
+    notes = _take_off(rows, part) + _beside(rows, part)
+    return judge("C5", statement, c5.__doc__, [part], does_not_exceed, notes)
+
+
+def c6(rows, first):
+    """Confirmed: > 0 by the exact sign-flip test over the paired differences of all seeds, runs that did not
+    take off included (two-sided, 5 %; small if within δ, meaningful if > δ, by the t-interval).
+    Contradicted: < 0, or equivalent within δ with 0 inside."""
+    statement = "BN-only AT gets further with trained than with random features (primary)"
+    part = _difference(rows, "finetuned", "random", first)
+    notes = [f"sign-flip test: p = {statistics.sign_flip(part.values.values()):.3f}"] if part.values else []
+    notes += _take_off(rows, part)
+    return judge("C6", statement, c6.__doc__, [part], exceeds_by_signs, notes)
+
+
+def c6s(rows, first):
+    """Confirmed: interval > 0 (small if within δ, meaningful if > δ). Contradicted: < 0, or equivalent
+    within δ with 0 inside."""
+    statement = "... and with the same two stages, so it is the features"
+    part = _difference(rows, "finetuned", "two_stages", first)
+    return judge("C6s", statement, c6s.__doc__, [part], exceeds)
+
+
+def c6b(rows, first):
+    """Exploratory: each difference with its interval over seeds, and no verdict."""
+    pairs = (
+        ("finetuned_head", "random_head"),
+        ("finetuned_nodecay", "random_nodecay"),
+        ("bn_stats", "linear"),
+        ("head", "linear"),
+        ("conv_subset", "linear"),
+    )
+    parts = [_difference(rows, *pair, first) for pair in pairs]
+    ran = [numbers(part) for part in parts if part.values]
+    return Claim(
+        key="C6b", statement="... and nothing else", rule=" ".join(c6b.__doc__.split()),
+        statistic="; ".join(part.text for part in parts), values={}, mean=np.nan, low=-np.inf, high=np.inf,
+        verdict="exploratory" if ran else "not yet run", size="", interim="",
+        would_decide="" if ran else missing_runs(parts), note="; ".join(ran),
+    )  # fmt: skip
+
+
+def c7(rows, first):
+    """Confirmed: every difference < 0, by t-tests over seeds, corrected for their number after Holm (5 %).
+    Contradicted: one of them > 0, corrected alike."""
+    parts = []
+    for eps in (0.5, 1):
+        for other in ("norm_group", "norm_instance", "norm_layer", "norm_none"):
+            text = f"R at {eps:g}/255, {EVERY['norm_batch'].short} − {EVERY[other].short}"
+            keys = ("norm_batch", other)
+            parts.append(_part(rows, text, keys, first, ("small", f"{eps:g}"), above=False))
+    statement = "BN helps to learn fragile features"
+    return judge("C7", statement, c7.__doc__, parts, clears_after_holm(parts))
+
+
+CLAIMS = (c1, c2, c3, c4, c5, c6, c6s, c6b, c7)
+
+
+def decide(rows, first):
+    """What the records, {row: {seed: record}}, say of each claim: a list of Claim, in their order.
+
+    first: the profile's first seed; the seeds that count are planned from it on.
+    """
+    return [claim(rows, first) for claim in CLAIMS]

@@ -1,0 +1,114 @@
+"""Accuracies of records over seeds: one R for the headline, the tables, the figures and the claims.
+
+Decided here: what AutoAttack on a subset of the images does to R, how networks are paired by seed, which
+adversarial training counts as having taken off. Not here: intervals and tests (statistics.py), which
+difference matters (claims.py). Accuracies are in percent, differences in points.
+
+A measure is (kind of evaluation, name of its flags).
+"""
+
+import numpy as np
+
+import bnat_utils as bnat
+from study.decide.statistics import mean_sd, paired, t_interval, two_phase
+
+CLEAN, PGD, ROBUST = ("pgd", "clean"), ("pgd", "robust"), ("margin", "robust")
+TAKEN_OFF = 2.25  # adversarial training loss of the last epoch, of ten classes; of others in proportion
+
+
+def flags(record, measure):
+    """The outcomes of a measure, bool [n]; None where they are missing."""
+    kind, name = measure
+    evaluation = record.get(kind)
+    return None if evaluation is None else evaluation.get(name)
+
+
+def on_autoattack_images(record):
+    """R on AutoAttack's random subset, before and after AutoAttack: (bool [m], bool [m], their index [m]).
+
+    What survives AutoAttack counts only if it survives R's attacks, too: the second is never above the first.
+    None where there is no AutoAttack, or one on images that are no random subset of R's.
+    """
+    robust, autoattack = flags(record, ROBUST), record.get("autoattack")
+    if robust is None or autoattack is None:
+        return None
+    index = np.asarray(autoattack["settings"].get("index", []), dtype=int)
+    if index.size == 0 or index.max() >= len(robust):
+        return None
+    before = np.asarray(robust)[index]
+    return before, before & np.asarray(autoattack["robust"]), index
+
+
+def after_autoattack(record):
+    """The two-phase estimate of what survives R's attacks and AutoAttack on all images; Proportion, None."""
+    subset = on_autoattack_images(record)
+    if subset is None:
+        return None
+    _, after, index = subset
+    return two_phase(flags(record, ROBUST), index, after)
+
+
+def robust_accuracy(record):
+    """R in percent, and whether AutoAttack corrected it: (R, bool). record: one with a margin evaluation.
+
+    R is what survives PGD-20 and multi-targeted PGD. Where AutoAttack on the subset certainly leaves less,
+    the paired interval there below 0, it becomes the two-phase estimate.
+    """
+    subset = on_autoattack_images(record)
+    if subset is not None:
+        before, after, _ = subset
+        _, _, high, _ = paired(after, before)
+        if high < 0:
+            return 100 * after_autoattack(record).rate, True
+    return 100 * float(np.mean(flags(record, ROBUST))), False
+
+
+def accuracy(record, measure):
+    """Of a record in percent, R as `robust_accuracy` has it; None where it was not measured."""
+    if flags(record, measure) is None:
+        return None
+    if measure == ROBUST:
+        return robust_accuracy(record)[0]
+    return 100 * float(np.mean(flags(record, measure)))
+
+
+def of_seeds(seeds, measure):
+    """{seed: accuracy} of {seed: record}, where it was measured."""
+    measured = {seed: accuracy(record, measure) for seed, record in seeds.items()}
+    return {seed: rate for seed, rate in measured.items() if rate is not None}
+
+
+def text(seeds, measure):
+    """The accuracy of {seed: record} as "mean ± sd (seeds)"."""
+    return mean_sd(of_seeds(seeds, measure).values())
+
+
+def differences(first, second, measure=ROBUST):
+    """{seed: points} of {seed: record} less another, by seed that both have, on the same number of images."""
+    one, other = of_seeds(first, measure), of_seeds(second, measure)
+    return {
+        seed: one[seed] - other[seed]
+        for seed in sorted(one.keys() & other.keys())
+        if len(flags(first[seed], measure)) == len(flags(second[seed], measure))
+    }
+
+
+def points(values):
+    """{seed: points} as text, with the 95 % t-interval: "+2.4 [+1.5, +3.3] (5)"; of one seed without it."""
+    if not values:
+        return "not yet run"
+    mean, low, high = t_interval(values.values())
+    if len(values) == 1:
+        return f"{mean:+.1f} (1)"
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}] ({len(values)})"
+
+
+def plateau(record):
+    """The loss of a constant classifier, and the one below which a training took off: (ln classes, bound)."""
+    constant = float(np.log(bnat.DATASETS[record["run"]["data"]]["classes"]))
+    return constant, TAKEN_OFF * constant / float(np.log(10))
+
+
+def took_off(record):
+    """Did adversarial training leave the plateau of a constant classifier? By its loss, not by test data."""
+    return record["history"][-1]["train_loss"] < plateau(record)[1]

@@ -1,0 +1,111 @@
+"""Which records the report looks at: every one of a network, those of a row, the one that stands for a row.
+
+Decided here: what belongs to a row, and which evaluation of it counts. Not here: the rows (define/rows.py),
+how a record is read (run/records.py), the values on the axes of 06 (axes.py). Rows are {key: {seed: record}}.
+"""
+
+from study.decide import rates
+from study.define import parameters
+from study.define.experiment import experiment
+from study.define.rows import ROWS
+from study.measure import plan
+from study.run.records import kinds, read_record
+
+
+def all_records(exp, same=("data", "arch")):
+    """{name: record} of every record with the data and architecture of `exp`, committed or made here."""
+    roots, wanted = [root / "records" for root in (parameters.ROOT, exp.out)], plan.evaluations(exp)
+    names = sorted({path.name for root in roots for path in root.glob("*")})
+    every = {name: read_record(*(root / name for root in roots), wanted=wanted) for name in names}
+    return {
+        name: record
+        for name, record in every.items()
+        if record and all(record["run"][key] == exp.run[key] for key in (*same, "generation"))
+    }
+
+
+def of_step(exp):
+    """{name: record} of every record of an experiment's step, data and architecture."""
+    return all_records(exp, same=("data", "arch", "step"))
+
+
+def at_epsilon(record, epsilon):
+    """The record without the evaluations at another ε (in 1/255) than this."""
+    hidden = {}
+    for kind in kinds():
+        settings = record[kind]["settings"] if record[kind] else {}
+        if "radii" in settings:  # at several of its own
+            continue
+        if record[kind] and epsilon not in (settings.get("epsilon"), *settings.get("epsilons", ())):
+            hidden[kind] = None
+    return record | hidden
+
+
+def study_rows(profile="cpu", rows=ROWS, known=None, **given):
+    """{key: {seed: record}} of rows {key: Row} at a profile's settings or others given.
+
+    given: parameters of those rows that do not have their own. known: a dict that keeps what was read, for
+    further calls. An evaluation at another ε than the row's is hidden; a row that was not run has no seeds.
+    """
+    known, chosen = {} if known is None else known, {}
+    for key, row in rows.items():
+        try:
+            exp = experiment(row.step, profile=profile, **given | row.parameters)
+        except ValueError:  # no such row of this network, as of a classifier without BN
+            chosen[key] = {}
+            continue
+        arch = exp.run["arch"]
+        if arch not in known:
+            known[arch] = all_records(exp)
+        chosen[key] = {}
+        for seed in sorted({record["run"]["seed"] for record in known[arch].values()}):
+            name = experiment(row.step, profile=profile, **given | row.parameters | dict(seed=seed)).name
+            if name in known[arch]:
+                chosen[key][seed] = at_epsilon(known[arch][name], exp.held_out_epsilon)
+    return chosen
+
+
+def by_seed(rows):
+    """{(key, seed): record} of every row and seed."""
+    return {(key, seed): record for key, seeds in rows.items() for seed, record in seeds.items()}
+
+
+def first_seeds(rows):
+    """{key: record} of each row's first seed."""
+    return {key: next(iter(seeds.values())) for key, seeds in rows.items() if seeds}
+
+
+def representative(rows):
+    """{key: record} that stands for a row where one network is looked into: that of its first seed.
+
+    Of random features the first seed that took off and was looked into; a constant classifier shows nothing.
+    """
+    started = [record for record in rows["random"].values() if rates.took_off(record)]
+    started.sort(key=lambda record: record["features"] is None)
+    return first_seeds(rows) | ({"random": started[0]} if started else {})
+
+
+def with_parents(first):
+    """{key: (record, parent or None)} of the rows with BN, {key: record}; parent: the standard network."""
+    standard = first.get("standard")
+    return {
+        key: (record, standard if record["run"]["parent"] else None)
+        for key, record in first.items()
+        if record["bn"]
+    }
+
+
+def shipped(profile, exp):
+    """The ResNet-18 of the package pyautoattack before, and every run that started from it."""
+    if exp.run["data"] != "cifar10":
+        return {}
+    other = experiment(
+        "pretrain", profile=profile, arch="resnet18", epsilon=0, pretrain_weights="pyautoattack"
+    )
+    every = all_records(other)
+    chosen = {"before": every.get(other.name)}
+    for name, record in every.items():
+        if record["run"]["parent"] == other.name:
+            what = f"{record['run']['trainable']} of {record['run']['train_images']:,} images, {name[-10:]}"
+            chosen[what] = record
+    return chosen

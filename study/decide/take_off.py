@@ -1,0 +1,46 @@
+"""Does BN-only AT of random features start? Every such training there is, by its adversarial training loss.
+
+Decided here: which records are such trainings, and how they are grouped: by recipe (plain, or two stages:
+BN-only clean training first) and by learning rate. Not here: what taking off is (rates.py), what follows for
+a claim (claims.py). Nothing here looks at test images.
+"""
+
+from study.decide import rates
+from study.decide.select import all_records
+
+PLAIN, TWO_STAGES = "plain", "two stages"
+STUDY_LENGTH = 5  # epochs; a shorter training has not had the time
+
+
+def trainings(exp):
+    """{name: record} of every BN-only AT over random features, at the data, network and ε of `exp`."""
+    found = {}
+    for name, record in all_records(exp).items():
+        run = record["run"]
+        if run["trainable"] == "bn" and run["epsilon"] == exp.held_out_epsilon and recipe(run):
+            found[name] = record
+    return found
+
+
+def recipe(run):
+    """How a training of random features differs from the others but for its rate; None: of trained ones."""
+    if run["step"] == "scratch":
+        name = PLAIN
+    elif (run["parent"] or "").startswith("scratch_"):
+        name = TWO_STAGES
+    else:
+        return None
+    if not run["weight_decay"]:
+        return f"{name}, no decay"
+    changed = [run[key] for key in ("gamma_decay", "gamma_start") if key in run]
+    return ", ".join([name, *(f"γ to {value}" for value in changed)])
+
+
+def groups(found):
+    """{(recipe, learning rate): [took off?, ...]} of the trainings as long as the study's, or longer."""
+    grouped = {}
+    for record in found.values():
+        run = record["run"]
+        if run["epochs"] >= STUDY_LENGTH:
+            grouped.setdefault((recipe(run), run["lr"]), []).append(rates.took_off(record))
+    return dict(sorted(grouped.items()))

@@ -1,0 +1,157 @@
+"""Can a number be trusted? When a network is suspect of gradient masking, by what was measured of it.
+
+Decided here: the pattern that honest gradients give, as a paired test on the same images: suspect where the
+95 % interval of the difference excludes it. Not here: the attacks (measure/masking.py), and what follows for
+a claim (nothing: claims.py gates none by it).
+"""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+
+import bnat_utils as bnat
+from study.decide.statistics import paired, proportion
+from study.measure import masking
+
+
+def rises(flags):
+    """Does a later attack, or a larger ε, certainly leave more images than an earlier one?"""
+    return any(paired(later, earlier)[1] > 0 for earlier, later in itertools.combinations(flags, 2))
+
+
+def falls(flags):
+    """Does a later attack certainly leave fewer images than an earlier one?"""
+    return rises(flags[::-1])
+
+
+def survives(flags):
+    """Does the last attack leave an image? The Wilson interval of a single one excludes 0 already."""
+    return bool(flags[-1].any())
+
+
+def rarely(flags):
+    """Is it certainly less than half of the images?"""
+    return proportion(flags[-1]).high < 0.5
+
+
+def on_shared(first, index_first, second, index_second):
+    """Two outcomes, bool [n] and bool [m], of the test images index_first, index_second: on those of both."""
+    _, a, b = np.intersect1d(index_first, index_second, return_indices=True)
+    return [first[a], second[b]] if a.size else []
+
+
+def row(expected, flags, suspect):
+    """A row of `trust`. flags: outcomes in order, bool [n], none where not measured; suspect: their test."""
+    difference, verdict = "–", "not yet run"
+    if len(flags) > 1:
+        moved, low, high, _ = (100 * value for value in paired(flags[-1], flags[0]))
+        difference = f"{moved:+.1f} [{low:+.1f}, {high:+.1f}]"
+    if flags:
+        verdict = "suspect" if suspect(flags) else "as expected"
+    return {
+        "expected": expected,
+        "measured": " → ".join(f"{100 * f.mean():.1f}" for f in flags) or "–",
+        "difference": difference,
+        "n": flags[0].size if flags else 0,
+        "verdict": verdict,
+    }
+
+
+def outcomes_of(evaluation, key):
+    """An evaluation's outcomes, bool [n], and the test images that they are of, int [n]; none for None."""
+    if evaluation is None:
+        return np.zeros(0, dtype=bool), np.zeros(0, dtype=int)
+    return evaluation[key], evaluation["settings"].get("index", range(evaluation[key].size))
+
+
+def evaluation_rows(record):
+    """The rows that compare the record's evaluations, on the test images that two of them share."""
+    pgd, aa = outcomes_of(record["pgd"], "robust"), outcomes_of(record["autoattack"], "robust")
+    white_box, margin = outcomes_of(record["autoattack"], "fab-t"), outcomes_of(record["margin"], "robust")
+    square, expected = outcomes_of(record["checks"], "square"), "the gradient-free attack is no stronger"
+    return {
+        "PGD → AutoAttack": row("AutoAttack leaves no more", on_shared(*pgd, *aa), rises),
+        "white-box parts of AutoAttack → Square alone": row(expected, on_shared(*white_box, *square), falls),
+        "PGD, then multi-targeted → Square alone": row(expected, on_shared(*margin, *square), falls),
+    }
+
+
+def check_rows(checks):
+    """The rows that `check_attacks` is enough for. checks: its evaluation, or None."""
+
+    def measured(*keys):
+        return [checks[key] for key in keys] if checks and checks.keys() >= set(keys) else []
+
+    restarts, steps = masking.CHECK_RESTARTS, [f"steps {s}" for s in masking.CHECK_STEPS]
+    most = f"restarts {restarts}"
+    converged = "leaves no more; hardly less once converged"
+    return {
+        "FGSM → PGD-20": row("twenty steps leave no more than one", measured("fgsm", "steps 20"), rises),
+        f"PGD of {', '.join(map(str, masking.CHECK_STEPS))} steps": row(
+            "more steps never leave more", measured(*steps), rises
+        ),
+        "PGD-20 → PGD-200": row(converged, measured("steps 20", "steps 200"), rises),
+        f"1 → {restarts} restarts of PGD-20": row(converged, measured("restarts 1", most), rises),
+        f"PGD-20 of {restarts} restarts → Square alone": row(
+            "the gradient-free attack is no stronger", measured(most, "square"), falls
+        ),
+        "unbounded PGD": row("0 %", measured("unbounded"), survives),
+        # where it is 0 and the row above is not, the cross-entropy is the wrong loss to follow, no more
+        "unbounded PGD, then multi-targeted": row("0 %", measured("unbounded margin"), survives),
+        "loss rises more along the gradient": row(
+            "than along random signs, on more than half of the images", measured("steepest"), rarely
+        ),
+    }
+
+
+def transfer_row(pgd, transfers):
+    """The row of the examples of other networks. pgd: the network's own evaluation, or None."""
+    found = []
+    if pgd:
+        n = pgd["robust"].size
+        found = [[pgd["robust"][: flags.size], flags[:n]] for flags in transfers]
+    strongest = max(found, key=lambda pair: pair[0].mean() - pair[1].mean(), default=[])
+    return row("no other network's examples are stronger", strongest, falls)
+
+
+def curve_row(curve, chance):
+    """The row of robust accuracy against ε. curve: evaluation or None; chance: a constant classifier's."""
+
+    def suspect(flags):
+        return rises(flags) or proportion(flags[-1]).low > chance
+
+    expected = f"falls with ε, to below chance, {100 * chance:g} %"
+    return row(expected, list(curve["robust"]) if curve else [], suspect)
+
+
+def trust(record, transfers=()):
+    """The checks against gradient masking that a record allows, one row a check.
+
+    transfers: outcomes of this network under examples made on others, bool [n] each. Columns: expected, the
+    pattern of honest gradients; measured, accuracies in percent; difference, the last less the first, in
+    points with its paired 95 % interval; n, images; verdict: "as expected", "suspect", "not yet run" or, for
+    a network that gives over 90 % of the clean images one label, "constant": no attack can move it, and the
+    patterns say nothing. Suspect is
+    - an attack that certainly leaves more than a weaker one before it (the interval lies above 0);
+    - a gradient-free attack, or one by way of another network, that certainly leaves less;
+    - a curve that certainly rises with ε, or does not end below chance (Wilson interval);
+    - any survivor of an unbounded attack (the Wilson interval excludes 0 from one survivor on);
+    - a gradient that certainly loses to random signs on more than half of the images (Wilson interval).
+    """
+    pgd, chance = record["pgd"], bnat.DATASETS[record["run"]["data"]]["chance"]
+    rows = evaluation_rows(record) | check_rows(record["checks"])
+    rows["own PGD → strongest transfer"] = transfer_row(pgd, transfers)
+    rows["PGD at 0, ⅛, ¼, ½, ¾, 1, 1½, 2, 4 x ε"] = curve_row(record["curve"], chance)
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("check")
+    if pgd and max(pgd["clean_predictions"]) > 0.9 * sum(pgd["clean_predictions"]):
+        table.loc[table.verdict != "not yet run", "verdict"] = "constant"
+    return table
+
+
+def from_others(right):
+    """Of `run.transfer.between`'s outcomes those under another network's examples: {target: [bool [n]]}."""
+    return {
+        target: [flags[target] for source, flags in right.items() if source != target and target in flags]
+        for target in right
+    }

@@ -1,0 +1,202 @@
+"""How numbers by seed become a verdict: the rules, and what a claim says when one is applied.
+
+Decided here: what an interval over seeds must clear to confirm or to contradict, what is interim, how many
+seeds would decide. Not here: which rows and seeds a claim is about (claims.py), how an interval is computed
+(statistics.py).
+"""
+
+from dataclasses import dataclass
+
+from study.decide import rates, statistics
+
+DELTA = 2.0  # points: the smallest difference that is called meaningful
+MOST_SEEDS = 50  # an estimate beyond it only says that seeds will not decide
+
+
+@dataclass(frozen=True)
+class Part:
+    """One number of a claim, by seed, with the bound that it has to clear."""
+
+    text: str
+    rows: tuple
+    values: dict  # {seed: points}, of the planned seeds
+    planned: tuple  # seeds
+    bound: float = 0.0
+    above: bool = True  # the side of the bound on which the claim is right
+    lacking: tuple = ()  # rows with fewer than two of the planned seeds
+    notes: tuple = ()
+
+    def interval(self, seeds=None):
+        """(mean, low, high) over seeds; with `seeds`, as it would be with so many."""
+        return statistics.t_interval(self.values.values(), seeds=seeds)
+
+    def equivalent(self, seeds=None):
+        """Is it within ± δ?"""
+        return statistics.equivalent(self.values.values(), DELTA, seeds)
+
+    def missing(self):
+        """The planned seeds that have not run."""
+        return [seed for seed in self.planned if seed not in self.values]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the records say; of several parts, the numbers are of the one furthest from confirmed."""
+
+    key: str
+    statement: str
+    rule: str
+    statistic: str  # what is measured
+    values: dict  # {seed: points}
+    mean: float  # points; low and high are infinite below two seeds
+    low: float
+    high: float
+    verdict: str  # "confirmed", "contradicted", "undecided", "not yet run", or "exploratory"
+    size: str  # "", "small" or "meaningful"
+    interim: str  # "4 of 6 seeds" while planned seeds are missing, else ""
+    would_decide: str  # the runs that would decide it; "" if it is decided
+    note: str
+
+    @property
+    def seeds(self):
+        """The seeds that count and have run."""
+        return list(self.values)
+
+
+# -------------------------------------------------------------------------------- rules: (verdict, size)
+def clears(part, seeds=None):
+    """Confirmed on the right side of the bound, contradicted on the wrong one."""
+    _, low, high = part.interval(seeds)
+    if low > part.bound:
+        return ("confirmed" if part.above else "contradicted"), ""
+    if high < part.bound:
+        return ("contradicted" if part.above else "confirmed"), ""
+    return "undecided", ""
+
+
+def _size(part, seeds=None):
+    """Of a difference that is above 0: "meaningful" if it is above δ, "small" if it is within δ, else ""."""
+    if part.interval(seeds)[1] > DELTA:
+        return "meaningful"
+    return "small" if part.equivalent(seeds) else ""
+
+
+def exceeds(part, seeds=None):
+    """Confirmed above 0, with its size; contradicted below 0, or around 0 and equivalent within δ."""
+    _, low, high = part.interval(seeds)
+    if low > 0:
+        return "confirmed", _size(part, seeds)
+    if high < 0 or part.equivalent(seeds):
+        return "contradicted", ""
+    return "undecided", ""
+
+
+def exceeds_by_signs(part):
+    """As `exceeds`, the direction by the exact sign-flip test, the size by the t-interval."""
+    mean, low, high = part.interval()
+    if statistics.sign_flip(part.values.values()) <= 0.05:
+        return ("confirmed", _size(part)) if mean > 0 else ("contradicted", "")
+    if low <= 0 <= high and part.equivalent():
+        return "contradicted", ""
+    return "undecided", ""
+
+
+def does_not_exceed(part, seeds=None):
+    """Confirmed below 0 or equivalent within δ; contradicted above δ."""
+    _, low, high = part.interval(seeds)
+    if high < 0 or part.equivalent(seeds):
+        return "confirmed", ""
+    return ("contradicted" if low > DELTA else "undecided"), ""
+
+
+def clears_after_holm(parts):
+    """The rule that each of several parts is certainly below 0, or above, corrected for their number."""
+    whole = [part for part in parts if len(part.values) > 1]
+    corrected = statistics.holm([part.values.values() for part in whole]) if whole else []
+    p_of = {part.text: p for part, p in zip(whole, corrected, strict=True)}
+
+    def rule(part):
+        if p_of[part.text] > 0.05:
+            return "undecided", ""
+        return ("confirmed" if part.interval()[0] < 0 else "contradicted"), ""
+
+    return rule
+
+
+ESTIMATED = (clears, exceeds, does_not_exceed)  # rules that can say how many seeds would decide
+
+
+# -------------------------------------------------------------------------------------- putting together
+def _quoted(keys):
+    return " and ".join(f'"{key}"' for key in keys)
+
+
+def missing_runs(parts):
+    """What has to run before the rule can be applied."""
+    lacking = list(dict.fromkeys(key for part in parts for key in part.lacking))
+    if lacking:
+        return f"Two seeds or more of {_quoted(lacking)}, with all that the claim measures."
+    apart = [part for part in parts if len(part.values) < 2]
+    return f"Two seeds or more that {_quoted(apart[0].rows)} share, on the same images."
+
+
+def _more_seeds(part, rule):
+    """Which seeds would decide a part: those planned; then as many as it takes if mean and sd stay."""
+    if part.missing():
+        return f"the planned seeds {', '.join(map(str, part.missing()))} of {_quoted(part.rows)}"
+    run = len(part.values)
+    if rule not in ESTIMATED:
+        return f"more seeds of {_quoted(part.rows)} than the {run} planned"
+    needed = run + 1
+    while needed < MOST_SEEDS and rule(part, needed)[0] == "undecided":
+        needed += 1
+    about = f"{MOST_SEEDS} or more" if needed >= MOST_SEEDS else f"about {needed}"
+    return f"{about} seeds of {_quoted(part.rows)} in place of {run}"
+
+
+def _distance(part):
+    """How far inside the right side its interval lies; negative where it reaches over the bound."""
+    _, low, high = part.interval()
+    return low - part.bound if part.above else part.bound - high
+
+
+def numbers(part):
+    return f"{part.text}: {rates.points(part.values)}"
+
+
+def _interim(parts):
+    """How many of the planned seeds have run, where some are missing; else ""."""
+    behind = [part for part in parts if part.missing()]
+    if not behind:
+        return ""
+    last = min(behind, key=lambda part: len(part.values))
+    return f"{len(last.values)} of {len(last.planned)} seeds"
+
+
+def _verdict(parts, rule):
+    """(verdict, size, what would decide it) of all parts together."""
+    if any(len(part.values) < 2 for part in parts):
+        return "not yet run", "", missing_runs(parts)
+    judged = [(part, *rule(part)) for part in parts]
+    if any(verdict == "contradicted" for _, verdict, _ in judged):
+        return "contradicted", "", ""
+    open_parts = [part for part, verdict, _ in judged if verdict == "undecided"]
+    if open_parts:
+        return "undecided", "", f"{'; '.join(_more_seeds(part, rule) for part in open_parts)}."
+    return "confirmed", judged[0][2], ""
+
+
+def judge(key, statement, docstring, parts, rule=clears, notes=()):
+    """Apply a rule to each part, and make a Claim of what it says."""
+    verdict, size, would_decide = _verdict(parts, rule)
+    weakest = min(parts, key=_distance)
+    mean, low, high = weakest.interval()
+    said = [numbers(part) for part in parts if part.values] if len(parts) > 1 else []
+    said += dict.fromkeys(note for part in parts for note in part.notes)  # each once
+    return Claim(
+        key=key, statement=statement, rule=" ".join(docstring.split()),
+        statistic="; ".join(part.text for part in parts), values=weakest.values,
+        mean=mean, low=low, high=high, verdict=verdict, size=size,
+        interim=_interim(parts) if verdict != "not yet run" else "", would_decide=would_decide,
+        note="; ".join([*said, *notes]),
+    )  # fmt: skip

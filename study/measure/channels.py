@@ -1,0 +1,61 @@
+"""BN's channels as features: how fragile and how useful each is, before its γ and β act on it.
+
+Decided here: the measures (after Ilyas et al. 2019, Benz et al. 2021). Not here: how they are summed up
+(show/bn_tables.py).
+"""
+
+import torch
+import torch.nn.functional as F
+
+import bnat_utils as bnat
+from study.measure.attacks import adversarial, input_gradient
+from study.measure.norms import bn_layers, watched
+
+
+def moments(model, images):
+    """Of what enters each BN layer: spatial means [n, channels], their mean, the variance over positions."""
+    seen = {path: [] for path in bn_layers(model)}
+
+    def look(path, _, inputs, __):
+        seen[path].append(torch.stack([inputs.mean((2, 3)), inputs.square().mean((2, 3))]))
+
+    with watched(model, look), bnat.eval_mode(model):
+        for part in images.split(bnat.EVAL_BATCH):
+            model(part)
+    means, squares = torch.cat([torch.cat(parts, 1) for parts in seen.values()], 2).double()
+    return means, means.mean(0), squares.mean(0) - means.mean(0).square()
+
+
+def usefulness(features, y):
+    """The largest |correlation| of each feature with membership in a class: [n, channels] to [channels]."""
+    classes = F.one_hot(y).to(features)
+    features, classes = ((t - t.mean(0)) / t.std(0).clamp_min(1e-12) for t in (features, classes))
+    return (features.T @ classes / (len(y) - 1)).abs().amax(1)
+
+
+@torch.no_grad()
+def bn_features(model, x, y, *, eps):
+    """Each BN channel as a feature (Ilyas et al. 2019): the spatial mean f of what enters the layer.
+
+    Before its γ and β, then, on images x with labels y, clean and under PGD-20 of eps (in [0, 1]) on the
+    model. Returns float [channels], layers in the order of the record's "bn": "fragility", mean
+    |f(adv) - f(x)| over f's standard deviation; "useful_clean", "useful_adversarial", see `usefulness`;
+    "shift", the mean's move between clean and adversarial inputs over the standard deviation;
+    "variance_ratio", adversarial over clean. And int8 [4, C, H, W], for pictures: "gradient", the input's,
+    127 its image's largest; "perturbation", 127 is eps.
+    """
+    x = bnat.to_float(x)
+    adv = adversarial(model, x, y, eps=eps)
+    (clean, mean, variance), (moved, mean_adv, variance_adv) = moments(model, x), moments(model, adv)
+    gradient = input_gradient(model, x[:4].clone(), y[:4])
+    numbers = dict(
+        fragility=(moved - clean).abs().mean(0) / clean.std(0).clamp_min(1e-12),
+        useful_clean=usefulness(clean, y),
+        useful_adversarial=usefulness(moved, y),
+        shift=(mean_adv - mean).abs() / variance.clamp_min(1e-12).sqrt(),
+        variance_ratio=variance_adv / variance.clamp_min(1e-12),
+    )
+    largest = gradient.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30)
+    shown = dict(gradient=gradient / largest, perturbation=(adv - x)[:4] / eps)
+    numbers = {key: value.float().cpu() for key, value in numbers.items()}
+    return numbers | {key: (127 * value).round().to(torch.int8).cpu() for key, value in shown.items()}

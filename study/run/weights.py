@@ -1,0 +1,154 @@
+"""A run's network and its weights: where it starts, what is kept of it, and how it is got back.
+
+Decided here: what a committed weights.safetensors holds, and when a network counts as the record's own. Not
+here: training (runs.py) and how a network is built (networks.py).
+"""
+
+import copy
+import hashlib
+from contextlib import suppress
+
+import torch
+from safetensors.torch import save
+
+from study.define import brought, parameters
+from study.run import machines, records
+from study.run.networks import build, load_foreign, refuse_other_source
+from study.run.records import read, read_record
+
+
+def digest(model):
+    """SHA-256 over the tensors of a model's state_dict, in order."""
+    tensors = (t.cpu().contiguous().numpy().tobytes() for t in model.state_dict().values())
+    return hashlib.sha256(b"".join(tensors)).hexdigest()
+
+
+def blank(exp):
+    """The network that an experiment starts from, but for its parent's weights."""
+    return build(exp.run, exp.parent and exp.parent.run)
+
+
+def checkpoint(exp):
+    """The path of a run's checkpoint."""
+    return exp.out / "checkpoints" / f"{exp.name}.pt"
+
+
+def save_weights(model, start, path):
+    """Write the tensors of `model` in which it differs from `start`, a state_dict."""
+    moved = {name: t for name, t in model.state_dict().items() if not torch.equal(t, start[name])}
+    records.write(path, save({name: t.cpu().contiguous() for name, t in moved.items()}))
+
+
+def why_not(record, start, kept):
+    """Why a network that was put together here is not the record's own, bit for bit, in a sentence.
+
+    start: what it was put together from; kept: the names of the tensors that lie beside the record.
+    """
+    if digest(start) == record["initial_weights"]:
+        return "weights.safetensors beside it is damaged, or of another training"
+    made = len(start.state_dict().keys() - kept)
+    there, here = record["machine"], machines.here()
+    where = f"torch {there['torch']}, {machines.described(there)}" if there else "a machine unknown"
+    return (
+        f"{made} of its tensors are those that it started from, made from its seed {record['run']['seed']}, "
+        f"and come out with other bits here (torch {here['torch']}, {here['cpu']}, {here['instructions']}) "
+        f"than there ({where}), as they do without AVX2 or with another torch"
+    )
+
+
+def _kept(name):
+    """The record of a name and the file of its weights, or None. FileNotFoundError: no record, no weights."""
+    places = [root / name for root in (parameters.ROOT / "records", *parameters.ROOT.glob("out/*/records"))]
+    record = read_record(*places)
+    if record is None:
+        raise FileNotFoundError(f"records/{name}: no such record")
+    brought.recall(record)
+    files = [place / "weights.safetensors" for place in places]
+    files = [file for file in files if file.exists()]
+    if not files and "pretrain_weights" not in record["run"]:
+        raise FileNotFoundError(f"records/{name}: its weights were not kept (the first study's were not)")
+    return record, files[0] if files else None
+
+
+def _filled(model, record, file):
+    """The network that a run started from, brought to the weights of its record, in eval mode."""
+    start, moved = copy.deepcopy(model), {}
+    if file is None:
+        load_foreign(model, "pyautoattack")
+    else:
+        moved = read(file, records.parse_weights) or {}
+        model.load_state_dict(model.state_dict() | moved)
+    if digest(model) != record["weights"]:
+        reason = why_not(record, start, moved.keys())
+        raise ValueError(f"records/{record['name']}: these are not the weights of the record: {reason}")
+    return model.eval()
+
+
+def network(name, trust_code=False):
+    """The trained network of a record, in eval mode, bit for bit (its digest is checked).
+
+    name: of a folder of records/. Its weights.safetensors holds what differs from where the run started: a
+    seed's initialisation or another record's network. trust_code: a record of somebody's own network names
+    a function to import and to call, with arguments; only True does so, and only where its source is the
+    one that is recorded. FileNotFoundError: no such record, or a run of the first study, whose weights were
+    not kept. ValueError: other weights than the record's, as an initialisation of another torch, or on a
+    processor without AVX2, makes (it says which); code that is not trusted, or another.
+    """
+    record, file = _kept(name)
+    run = record["run"]
+    if ":" in run["arch"]:
+        if not trust_code:
+            raise ValueError(
+                f"records/{name}: its network is made by code of its own, {run['arch']!r} with "
+                f"{run.get('arch_options')}; if you trust that, call network(..., trust_code=True)"
+            )
+        refuse_other_source(run)
+    start = network(run["parent"], trust_code) if run["parent"] else build(run)
+    return _filled(start, record, file)
+
+
+def recorded(exp):
+    """The network of an experiment from its record, as `network` gives it and with its errors.
+
+    Its code is what the experiment's own `arch` names: nothing that stands in the record is called.
+    """
+    record, file = _kept(exp.name)
+    return _filled(recorded(exp.parent) if exp.parent else blank(exp), record, file)
+
+
+def _of_checkpoint(exp):
+    """The network of a finished training from its checkpoint, in eval mode, or None."""
+    saved = read(checkpoint(exp), records.parse_checkpoint)
+    if not saved or len(saved["history"]) < exp.run["epochs"]:
+        return None
+    model = blank(exp)
+    model.load_state_dict(saved["model"])
+    return model.eval()
+
+
+def trained(exp):
+    """The network of a finished training, from its checkpoint or its record's weights, or None."""
+    model = _of_checkpoint(exp)
+    if model is not None:
+        return model
+    try:
+        return recorded(exp)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def prune(exp):
+    """Delete the checkpoint of a finished run, once its record gives the same network, bit for bit.
+
+    Whatever is missing or differs, the checkpoint stays: it may be all that is left of a training.
+    """
+    if not checkpoint(exp).exists():
+        return
+    model = _of_checkpoint(exp)
+    try:
+        same = model is not None and digest(model) == digest(recorded(exp))
+    except (FileNotFoundError, ValueError):
+        return
+    if same:
+        with suppress(OSError):  # in a folder that cannot be written
+            checkpoint(exp).unlink()

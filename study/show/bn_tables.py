@@ -1,0 +1,179 @@
+"""What BN does to features, in tables and sentences: what became of γ and β, and of the fragile channels.
+
+Decided here: how the measures are summed up, from which correlation on one is said. Not here: the measures
+(measure/channels.py), figures.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from study.define.rows import label
+
+WEAK, CLEAR = 0.2, 0.4  # |ρ| from which a correlation is called weak, and clear
+
+
+# ---------------------------------------------------------------------------------------------- γ and β
+def flat(record, key):
+    """γ or β ("gamma", "beta") of all BN channels of a record, float [channels]."""
+    return np.concatenate([layer[key] for layer in record["bn"].values()])
+
+
+def starts(record, parent):
+    """γ and β where the run started: the parent's, or 1 and 0; NaN where it started from other weights."""
+    gamma = flat(record, "gamma")
+    if not record["run"]["parent"]:
+        return np.ones_like(gamma), np.zeros_like(gamma)
+    if parent and parent["weights"] == record["initial_weights"]:
+        return flat(parent, "gamma"), flat(parent, "beta")
+    return np.full_like(gamma, np.nan), np.full_like(gamma, np.nan)
+
+
+def gamma_beta_table(pairs):
+    """γ and β against where they started, a row a model of {key: (record, parent or None)}."""
+    table = {}
+    for key, (record, parent) in pairs.items():
+        g, b = flat(record, "gamma"), flat(record, "beta")
+        g0, b0 = starts(record, parent)
+        table[label(key)] = {
+            "channels": g.size,
+            "switched off before (%)": f"{100 * np.mean(abs(g0) < 0.01):.1f}",
+            "switched off (%)": f"{100 * np.mean(abs(g) < 0.01):.1f}",
+            "γ < 0 (%)": f"{100 * np.mean(g < 0):.1f}",
+            "γ changed sign (%)": f"{100 * np.mean(g * g0 < 0):.1f}",
+            "β changed sign (%)": f"{100 * np.mean(b * b0 < 0):.1f}" if parent else "–",
+            "median |γ|, before → after": f"{np.median(abs(g0)):.2f} → {np.median(abs(g)):.2f}",
+            "median β, before → after": f"{np.median(b0):+.2f} → {np.median(b):+.2f}",
+        }
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")
+
+
+def switched_off(record):
+    """The share of channels with |γ| < 0.01, as text."""
+    return f"{100 * np.mean(abs(flat(record, 'gamma')) < 0.01):.0f} %"
+
+
+def switched_off_sentence(random, bare):
+    """How much of what BN-only AT over random features switches off is weight decay: two records, or None.
+
+    random: the study's own row; bare: the same run without weight decay.
+    """
+    if not random:
+        return "Not yet run."
+    run = random["run"]
+    updates = run["epochs"] * (run["train_images"] // run["batch_size"])
+    # the cycle's mean rate is half its peak; momentum 0.9
+    shrunk = np.exp(-run["weight_decay"] * updates * run["lr"] / 2 / (1 - 0.9))
+    text = (
+        f"BN-only AT over random features at lr {run['lr']:g} leaves {switched_off(random)} of the channels "
+        "with |γ| < 0.01, against the third that Frankle et al. report for clean training. Part of that can "
+        f"be weight decay: in these {updates:,} updates it alone takes a γ that no gradient holds from 1 to "
+        f"{shrunk:.1g}."
+    )
+    if not (bare and bare["pgd"]):
+        return f"{text} A run without it is not there yet."
+    return (
+        f"{text} Without it {switched_off(bare)} are switched off, at "
+        f"{100 * bare['pgd']['robust'].mean():.1f} % under PGD."
+    )
+
+
+# ---------------------------------------------------------------------------------- fragility and usefulness
+COLUMNS = {
+    "fragility": "fragility",
+    "usefulness, clean": "useful_clean",
+    "usefulness, adversarial": "useful_adversarial",
+    "drift of the mean (sd)": "shift",
+    "variance, adversarial / clean": "variance_ratio",
+}
+
+
+def feature_table(networks):
+    """Medians and quartiles over channels of what `bn_features` measured, a row a model {key: record}."""
+    table = {}
+    for key, record in networks.items():
+        measured = record["features"]
+        row = table[label(key)] = {"n": measured["settings"]["images"]}
+        for name, column in COLUMNS.items():
+            low, middle, high = np.percentile(measured[column], (25, 50, 75))
+            row[name] = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("median [quartiles] over channels")
+
+
+def comparable(parent, record):
+    """Are both records there, with features, and did the run start from exactly that network?"""
+    both = parent and record and parent["features"] and record["features"]
+    return bool(both) and parent["weights"] == record["initial_weights"]
+
+
+def scale(parent, record):
+    """log2 of each channel's |γ after / γ before|, and its layer; (None, None): not parent and child."""
+    if not comparable(parent, record):
+        return None, None
+    sizes = [len(layer["gamma"]) for layer in parent["bn"].values()]
+    change = np.log2(abs(flat(record, "gamma")) / abs(flat(parent, "gamma")))
+    return change, np.repeat(range(len(sizes)), sizes)
+
+
+def rank(values, layer):
+    """A channel's rank among those of its layer, from 0 to 1."""
+    return pd.Series(values).groupby(layer).rank(pct=True)
+
+
+def correlate(xs, ys, given=None):
+    """Spearman's ρ of two features' values, with the rank of a third taken out of both."""
+    if given is None:
+        return spearmanr(xs, ys).statistic
+    xy, xz, yz = (spearmanr(*two).statistic for two in ((xs, ys), (xs, given), (ys, given)))
+    return (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
+
+
+def suppression(parent, record):
+    """Does BN-only AT turn fragile features down? Correlations of what a feature was with its γ's change."""
+    change, layer = scale(parent, record)
+    table = {}
+    if change is not None:
+        before, gamma = parent["features"], rank(abs(flat(parent, "gamma")), layer)
+        lost = before["useful_clean"] - before["useful_adversarial"]
+        names = {
+            "fragility before": before["fragility"],
+            "usefulness before, clean": before["useful_clean"],
+            "usefulness before, adversarial": before["useful_adversarial"],
+            "usefulness that the attack takes before": lost,
+        }
+        moved = rank(change, layer)
+        for name, values in names.items():
+            ranked = rank(values, layer)
+            table[name] = {
+                "all channels": f"{correlate(values, change):+.2f}",
+                "within layers": f"{correlate(ranked, moved):+.2f}",
+                "within layers, given |γ before|": f"{correlate(ranked, moved, gamma):+.2f}",
+                "channels": change.size,
+            }
+    title = "Spearman ρ with log₂ |γ after / γ before|"
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis(title)
+
+
+def reading(parent, record):
+    """What `suppression` comes to, in words."""
+    change, layer = scale(parent, record)
+    if change is None:
+        return "Not yet run."
+    before, after = parent["features"]["fragility"], record["features"]["fragility"]
+    rho = correlate(rank(before, layer), rank(change, layer), rank(abs(flat(parent, "gamma")), layer))
+    half = 1.96 / np.sqrt(change.size - 4)  # Fisher's interval, one variable taken out
+    low, high = np.tanh(np.arctanh(rho) + np.array([-half, half]))
+    end = "the two are hardly related."
+    strength = "hardly a"
+    if abs(rho) >= WEAK:
+        strength = f"a {'weak' if abs(rho) < CLEAR else 'clear'} {'negative' if rho < 0 else 'positive'}"
+    if rho <= -WEAK:
+        end = "the more fragile, the more γ was turned down."
+    if rho >= WEAK:
+        end = "the more fragile, the less γ was turned down."
+    return (
+        f"After fine-tuning {100 * np.mean(after < before):.0f} % of the channels are less fragile than "
+        f"before (median {np.median(before):.2f} → {np.median(after):.2f}). Among the channels of a layer, "
+        f"given |γ| before, there is {strength} correlation (ρ = {rho:+.2f} [{low:+.2f}, {high:+.2f}]) of "
+        f"fragility before with the change of |γ|, in this one network: {end}"
+    )

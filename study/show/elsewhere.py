@@ -1,0 +1,43 @@
+"""A network that was trained elsewhere and is evaluated alone: what was measured of it, on one screen.
+
+Decided here: what stands on that screen. Not here: how a file of weights fills a network (run/networks.py),
+the intervals (decide/statistics.py), the checks and their sentence (decide/trust.py, sentences.py).
+"""
+
+from study.decide.statistics import percent, proportion
+from study.decide.trust import trust
+from study.run.terminal import say
+from study.show import sentences
+
+MEASURED = {"clean": ("pgd", "clean"), "PGD": ("pgd", "robust"), "R": ("margin", "robust")}
+
+
+def screen(exp, record):
+    """The accuracies of a network in percent [95 % interval] (images), and the checks in a sentence.
+
+    exp, record: an experiment with `pretrain_weights` of its own, and what it measured. What was not asked
+    for is no line.
+    """
+    filled = ", filled in their order" if record.get("filled_by") == "order" else ""
+    judged_at = {e["settings"]["epsilon"] for e in (record["pgd"], record["margin"]) if e}
+    radius = "".join(f", ε = {epsilon:g}/255" for epsilon in sorted(judged_at))
+    lines = [f"{exp.run['arch']} with the weights of {exp.weights}{filled}, on {exp.run['data']}{radius}:"]
+    for title, (kind, flags) in MEASURED.items():
+        if record[kind]:
+            settings = record[kind]["settings"]
+            name = f"PGD-{settings['steps']}" if title == "PGD" else title
+            lines.append(f"  {name:11} {percent(proportion(record[kind][flags]))}")
+    if attack := record["autoattack"]:
+        parts = [part for part in attack if part not in ("robust", "settings", "weights")]
+        lines.append(f"  AutoAttack  {percent(proportion(attack['robust']))}, of {', '.join(parts)}")
+    lines.append("  in percent [95 % interval] (test images); R survives PGD and multi-targeted PGD")
+    table = trust(record)
+    looked = (table.verdict != "not yet run").any()
+    found = sentences.finding(table) if looked else "not looked for; check_images asks for it"
+    lines.append(f"Gradient masking: {found}.")
+    return "\n".join(lines)
+
+
+def show(exp, record):
+    """Print the screen of a network that was trained elsewhere, in the notebook and on the terminal."""
+    say(screen(exp, record))

@@ -1,0 +1,188 @@
+"""The report's figures, each from records, and how they are written.
+
+Decided here: what is drawn. Not here: the numbers, a row's colour (define/rows.py), the figures of 06 and 07
+(insights.py).
+"""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import bnat_utils as bnat
+from study.decide import rates, verdicts
+from study.decide.statistics import proportion
+from study.define import parameters
+from study.define.rows import colour, label
+from study.measure.masking import CHECK_RESTARTS, CHECK_STEPS
+from study.run import records
+
+
+def use_style():
+    """The house style, for every figure that this process draws from now on."""
+    plt.style.use(parameters.ROOT / "notebooks" / "bnat.mplstyle")
+
+
+def save(figure, exp, name):
+    """Write a figure to out/<profile>/figures/<name>.png and .pdf, the same bytes each time."""
+    files = {}
+    for kind, metadata in (("png", None), ("pdf", {"CreationDate": None})):
+        image = io.BytesIO()
+        figure.savefig(image, format=kind, metadata=metadata)
+        files[f"{name}.{kind}"] = image.getvalue()
+    records.keep(exp, files)
+
+
+def chance_line(axis, chance, **style):
+    """The accuracy of a constant classifier."""
+    axis.axhline(100 * chance, color="grey", linestyle=":", linewidth=1, **style)
+
+
+def points(outcomes):
+    """Rates and 95 % Wilson intervals in percent of several outcomes: float [len, 3] (rate, low, high)."""
+    return 100 * np.array([proportion(flags)[:3] for flags in outcomes]).reshape(-1, 3)
+
+
+def curves(networks):
+    """Held-out accuracies after each epoch and robust accuracy against ε, a line a network {key: record}."""
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.8), sharey=True)
+    data = [bnat.DATASETS[r["run"]["data"]] for r in networks.values()]
+    n = "/".join(sorted({f"{info['held_out']:,}" for info in data}))
+    titles = f"clean, {n} held-out images", f"PGD-10, {n} held-out images", "PGD, test images"
+    for axis, title, x in zip(axes, titles, ("epoch", "epoch", "attack radius ε (1/255)"), strict=True):
+        axis.set(xlabel=x, ylim=(0, 100), title=title)
+        for info in data:
+            chance_line(axis, info["chance"])
+    axes[0].set_ylabel("accuracy (%)")
+    for key, record in networks.items():
+        style = dict(marker="o", label=label(key), color=colour(key))
+        for axis, key in zip(axes, ("held_out_clean", "held_out_robust"), strict=False):
+            history = record["history"]
+            axis.plot([h["epoch"] for h in history], [100 * h[key] for h in history], **style)
+            axis.xaxis.get_major_locator().set_params(integer=True)
+        if record["curve"]:
+            settings, shown = record["curve"]["settings"], points(record["curve"]["robust"])
+            line = axes[2].plot(settings["epsilons"], shown[:, 0], **style)[0]
+            axes[2].set_title(f"PGD, {settings['images']:,} test images")
+            band = dict(alpha=0.2, color=line.get_color(), linewidth=0)
+            axes[2].fill_between(settings["epsilons"], shown[:, 1], shown[:, 2], **band)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+FOREST = (
+    "standard", "random", "two_stages", "finetuned", "linear", "linear_long", "perceptron", "perceptron_long",
+    "at",
+)  # fmt: skip
+DIFFERENCES = {
+    "C6": "trained − random",
+    "C6s": "trained − random\nwith the same two stages",
+    "C4": "trained − L",
+    "C5": "random − L",
+    "C2": "AT of all weights − trained",
+}
+
+
+def headline(rows, decided, chance):
+    """R of every row and the claims' differences: a mark a seed, bars the mean and its 95 % t-interval.
+
+    rows: {key: {seed: record}}; decided: a claims.Claim each; chance: a constant classifier's accuracy.
+    Hollow is an adversarial training of random features that did not take off.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.3), width_ratios=(1.25, 1))
+    shown = [key for key in FOREST if rates.of_seeds(rows[key], rates.ROBUST)]
+    for place, key in enumerate(shown):
+        measured = rates.of_seeds(rows[key], rates.ROBUST)
+        stayed = {seed for seed in measured if key == "random" and not rates.took_off(rows[key][seed])}
+        colours = ["none" if seed in stayed else colour(key) for seed in measured]
+        style = dict(s=16, edgecolors=colour(key), facecolors=colours, linewidths=1, zorder=3)
+        left.scatter(list(measured.values()), spread(place, len(measured)), **style)
+        left.plot([np.mean(list(measured.values()))] * 2, [place - 0.35, place + 0.35], color=colour(key))
+    counted = [len(rates.of_seeds(rows[key], rates.ROBUST)) for key in shown]
+    names = [f"{label(key)} ({n})" for key, n in zip(shown, counted, strict=True)]
+    left.set_yticks(range(len(shown)), names)
+    left.axvline(100 * chance, color="grey", linestyle=":", linewidth=1)
+    left.annotate("chance", (100 * chance, len(shown) - 0.45), fontsize=6, color="grey", ha="center")
+    left.set(xlabel="R (%), one mark per seed", title="Robust accuracy (seeds)", xlim=(-1, None))
+    compared = [c for c in decided if c.key in DIFFERENCES and c.values]
+    compared.sort(key=lambda claim: list(DIFFERENCES).index(claim.key), reverse=True)
+    for place, claim in enumerate(compared):
+        style = dict(s=12, color="#56B4E9", zorder=3)
+        right.scatter(list(claim.values.values()), spread(place, len(claim.values)), **style)
+        if np.isfinite(claim.low):
+            half = [[claim.mean - claim.low], [claim.high - claim.mean]]
+            right.errorbar(claim.mean, place, xerr=half, fmt="|", color="#0072B2", capsize=2, linewidth=1.2)
+    right.axvspan(-verdicts.DELTA, verdicts.DELTA, color="grey", alpha=0.15, linewidth=0)
+    right.axvline(0, color="grey", linewidth=0.8)
+    names = [f"{DIFFERENCES[c.key]}\n({c.key}, {len(c.values)} seeds)" for c in compared]
+    right.set_yticks(range(len(compared)), names)
+    right.set(xlabel="points of R", title="Paired by seed, 95 % t-interval")
+    for axis in (left, right):
+        axis.tick_params(axis="y", length=0)
+        axis.set_ylim(-0.6, None)
+    return figure
+
+
+def spread(place, n):
+    """Heights around a row's own for its n marks, so that equal ones are seen."""
+    return place + 0.12 * (np.arange(n) - (n - 1) / 2) / max(1, n / 4)
+
+
+# ---------------------------------------------------------------------------------------------- 05_trust
+def attacks(networks, epsilon, chance):
+    """Robust accuracy against the attack's steps and restarts, and under Square and an unbounded attack."""
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), sharey=True)
+    measured = {key: record["checks"] for key, record in networks.items() if record["checks"]}
+    restarts = range(1, CHECK_RESTARTS + 1)
+    last = {"PGD-20": "restarts 1", f"x{CHECK_RESTARTS}": f"restarts {CHECK_RESTARTS}"}
+    last |= {"Square": "square", "unbounded": "unbounded"}
+    for place, (row, c) in enumerate(measured.items()):
+        style = dict(color=colour(row))
+        for axis, key, xs in ((axes[0], "steps", CHECK_STEPS), (axes[1], "restarts", restarts)):
+            shown = points(c[f"{key} {x}"] for x in xs)
+            axis.plot(xs, shown[:, 0], marker="o", label=label(row), **style)
+            axis.fill_between(xs, shown[:, 1], shown[:, 2], alpha=0.15, linewidth=0, **style)
+        shown = points(c[key] for key in last.values())
+        x = np.arange(len(last)) + 0.12 * (place - 2)
+        axes[2].errorbar(x, shown[:, 0], np.abs(shown[:, 1:].T - shown[:, 0]), fmt="o", **style)
+    axes[2].set_xticks(range(len(last)), list(last))
+    axes[0].set(
+        xscale="log", xlabel="PGD steps", ylabel=f"robust accuracy (%), ε = {epsilon:g}/255", ylim=(-2, 100)
+    )
+    axes[1].set(xlabel="restarts of PGD-20")
+    for axis in axes:
+        chance_line(axis, chance)
+    sizes = ", ".join(sorted({str(c["square"].size) for c in measured.values()})) or "no"
+    figure.suptitle(f"{sizes} test images", fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def transfer(matrix, title):
+    """Accuracy (%) of the network in a column on examples made on that in a row, a DataFrame."""
+    figure, axis = plt.subplots(figsize=(5.0, 3.2))
+    picture = axis.imshow(matrix, vmin=0, vmax=100)
+    for (i, j), value in np.ndenumerate(matrix.to_numpy()):
+        text = "–" if np.isnan(value) else f"{value:.0f}"
+        axis.text(j, i, text, ha="center", va="center", color="white" if value < 50 else "black")
+    axis.set_xticks(range(len(matrix)), matrix.columns, rotation=40, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(matrix)), matrix.index)
+    axis.set(xlabel="evaluated on", ylabel="examples made on", title=title)
+    figure.colorbar(picture, label="accuracy (%)")
+    return figure
+
+
+def landscape(networks):
+    """The mean loss around the images, a panel a record: along the gradient's sign and along random signs."""
+    measured = {key: record["checks"] for key, record in networks.items() if record["checks"]}
+    figure, axes = plt.subplots(1, max(len(measured), 1), figsize=(7.2, 2.1), sharey=True, squeeze=False)
+    for axis, (key, c) in zip(axes[0], measured.items(), strict=False):
+        radii = np.linspace(-1, 1, len(c["landscape"])) * c["settings"]["epsilon"]
+        levels = axis.contourf(radii, radii, c["landscape"], 12)
+        ends = [levels.levels[0], levels.levels[-1]]
+        figure.colorbar(levels, ax=axis, location="bottom", format="%.3g", ticks=ends)
+        axis.set(title=label(key).replace(", ", ",\n"), xlabel="b, random signs")
+    axes[0][0].set_ylabel("a, sign of the gradient")
+    sizes = ", ".join(sorted({str(c["square"].size) for c in measured.values()})) or "no"
+    figure.suptitle(f"cross-entropy, mean over {sizes} test images; a, b in 1/255", fontsize=8)
+    return figure

@@ -1,0 +1,192 @@
+"""The figures of 06 and 07 and of a fine-tuned BN: what the answer depends on, and what is inside a network.
+
+Decided here: what is drawn. Not here: how a figure is written (figures.py), the numbers, a row's colour
+(define/rows.py).
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+import bnat_utils as bnat
+from study.decide import rates, take_off
+from study.decide.statistics import share
+from study.define.rows import colour, label
+
+RATE_COLOURS = {0.2: "#0072B2", 0.8: "#D55E00", 3.2: "#009E73"}  # of the take-off figure
+
+
+def before_after(parent, record):
+    """γ and β of every BN channel before and after: (figure, a sentence)."""
+    figure, axes = plt.subplots(1, 2, figsize=(7, 3))
+    said = []
+    for axis, key, symbol in zip(axes, ("gamma", "beta"), "γβ", strict=True):
+        before, after = (np.concatenate([layer[key] for layer in r["bn"].values()]) for r in (parent, record))
+        axis.axline((0, 0), slope=1, color="grey", linestyle=":", linewidth=1)
+        axis.plot(before, after, ".", color="#0072B2", markersize=3, alpha=0.6)
+        axis.set(xlabel=f"{symbol} before", ylabel=f"{symbol} after", title=f"{before.size:,} channels")
+        moved, median = 100 * np.mean(before != after), np.median(np.abs(after - before))
+        said.append(f"{symbol}: {moved:.0f} % of {before.size:,} moved, median |change| {median:.3f}")
+    return figure, "; ".join(said)
+
+
+def seeds_and_mean(axis, runs, measure, fill="full", **style):
+    """Percent of {x: {seed: record}} under a measure (see rates): a mark a seed, a line joins the means."""
+    shown = {x: list(rates.of_seeds(seeds, measure).values()) for x, seeds in runs.items()}
+    shown = {x: accuracies for x, accuracies in shown.items() if accuracies}
+    line = axis.plot(list(shown), [np.mean(accuracies) for accuracies in shown.values()], **style)
+    for x, accuracies in shown.items():
+        mark = dict(markersize=4, color=line[0].get_color(), fillstyle=fill)
+        axis.plot([x] * len(accuracies), accuracies, "o", **mark)
+
+
+# ------------------------------------------------------------------------------------------- 06_features
+def take_off_figure(trainings, data):
+    """Adversarial training loss by epoch, a line a training, and the share that took off by recipe and rate.
+
+    data: the name of the data set, whose number of classes says where a constant classifier's loss is.
+    """
+    made, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9), width_ratios=(1.5, 1))
+    plateau = np.log(bnat.DATASETS[data]["classes"])
+    several = [record for record in trainings.values() if len(record["history"]) > 1]
+    for record in several:
+        run, losses = record["run"], [epoch["train_loss"] for epoch in record["history"]]
+        line = "-" if run["step"] == "scratch" else "--"
+        shade = RATE_COLOURS.get(run["lr"], "grey")
+        left.plot(range(1, len(losses) + 1), losses, line, color=shade, marker="o", linewidth=0.9)
+    left.axhline(plateau, color="grey", linestyle=":", linewidth=1)
+    place = dict(xy=(0.98, plateau), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    left.annotate(f"constant classifier: ln {np.exp(plateau):.0f} = {plateau:.2f}", fontsize=6, **place)
+    left.xaxis.get_major_locator().set_params(integer=True)
+    left.set(xlabel="epoch", ylabel="adversarial training loss", title=f"{len(several)} trainings")
+    shown = take_off.groups(trainings)
+    for place, ((_, lr), started) in enumerate(shown.items()):
+        rate, low, high, n = share(sum(started), len(started))
+        error = [[100 * (rate - low)], [100 * (high - rate)]]
+        style = dict(fmt="o", markersize=5, color=RATE_COLOURS.get(lr, "grey"), capsize=2)
+        right.errorbar(place, 100 * rate, yerr=error, **style)
+        right.annotate(
+            f"{sum(started)} of {n}", (place, 100 * rate), (5, 3), textcoords="offset points", fontsize=6
+        )
+    right.set_xticks(range(len(shown)), [f"{name}\nlr {lr:g}".replace(", ", ",\n") for name, lr in shown])
+    right.set(
+        ylabel="took off (%)",
+        ylim=(-4, 104),
+        title=f"of {take_off.STUDY_LENGTH} epochs or more, 95 % interval",
+    )
+    right.margins(x=0.2)
+    lines = [plt.Line2D([], [], color=shade, label=f"lr {lr:g}") for lr, shade in RATE_COLOURS.items()]
+    lines += [plt.Line2D([], [], color="grey", label="another rate")]
+    lines += [plt.Line2D([], [], color="black", linestyle="--", label=take_off.TWO_STAGES)]
+    made.legend(handles=lines, loc="outside lower center", ncols=5)
+    return made
+
+
+def along(axis_points, xlabel, measures, log=True):
+    """Accuracies against a parameter, of {key: {value: {seed: record}}}: a mark a seed, lines join means.
+
+    measures: {title: (kind, flags)}, a panel each. A variant of a row, its key a pair, is dashed and hollow.
+    """
+    figure, axes = plt.subplots(1, len(measures), figsize=(7.2, 2.8), sharex=True)
+    values = sorted({value for runs in axis_points.values() for value in runs}) or [1]
+    for axis, (title, measure) in zip(axes, measures.items(), strict=True):
+        for key, runs in axis_points.items():
+            style = dict(linestyle="--", fill="none") if isinstance(key, tuple) else {}
+            seeds_and_mean(axis, runs, measure, label=label(key), color=colour(key), **style)
+        measured = any(line.get_xdata().size for line in axis.lines)
+        axis.set(xlabel=xlabel, title=title if measured else f"{title}: not yet run")
+        axis.margins(y=0.1)
+        axis.set_ylim(0, None if measured else 1)
+    axes[0].set_xscale("log" if log else "linear")
+    for axis in axes:
+        axis.set_xticks(values, [f"{value:g}" for value in values], rotation=90 if len(values) > 6 else 0)
+        axis.minorticks_off()
+    axes[0].set_xlim(min(values) / 1.5 if log else None, max(values) * 1.5 if log else None)
+    axes[0].set_ylabel("accuracy (%)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def bn_layers(pairs):
+    """γ, β, channels switched off and γ's changes of sign by layer, of {key: (record, parent or None)}."""
+    shape = dict(figsize=(7.2, 5.2), sharex=True, sharey="row", squeeze=False)
+    figure, axes = plt.subplots(4, max(len(pairs), 1), **shape)
+    for column, (row, (record, parent)) in zip(axes.T, pairs.items(), strict=False):
+        layers, style = list(record["bn"].values()), dict(color=colour(row))
+        for axis, key in zip(column, ("gamma", "beta"), strict=False):
+            low, middle, high = np.array([np.percentile(layer[key], (5, 50, 95)) for layer in layers]).T
+            axis.plot(middle, **style)
+            axis.fill_between(range(len(middle)), low, high, **style, alpha=0.25, linewidth=0)
+        column[2].plot([100 * np.mean(np.abs(layer["gamma"]) < 0.01) for layer in layers], **style)
+        known = parent and parent["weights"] == record["initial_weights"]
+        before = [layer["gamma"] for layer in parent["bn"].values()] if known else [1] * len(layers)
+        turned = [np.multiply(layer["gamma"], start) < 0 for layer, start in zip(layers, before, strict=True)]
+        column[3].plot([100 * np.mean(flags) for flags in turned], **style)
+        column[0].set_title(label(row).replace(", ", ",\n"))
+        column[3].set_xlabel("BN layer")
+    for axis, name in zip(axes[:, 0], ("γ", "β", "|γ| < 0.01 (%)", "γ changed sign (%)"), strict=True):
+        axis.set_ylabel(name)
+    return figure
+
+
+def features(networks, scale=None, layer=None):
+    """Fragility against what BN did (scale: log2 of γ's change, layer: of each channel), and by layer."""
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.5))
+    if scale is not None:
+        fragility = next(iter(networks.values()))["features"]["fragility"]
+        shown = axes[0].scatter(fragility, scale, s=4, c=layer, linewidths=0)
+        figure.colorbar(shown, label="layer (depth)")
+        axes[0].set(xlabel="fragility before", ylabel="log₂ |γ after / γ before|")
+        axes[0].axhline(0, color="grey", linestyle=":", linewidth=1)
+    for key, record in networks.items():
+        f, sizes = record["features"], [len(x["gamma"]) for x in record["bn"].values()]
+        layers = np.repeat(range(len(sizes)), sizes)
+        kept = f["useful_adversarial"] / f["useful_clean"]
+        for axis, values in ((axes[1], f["fragility"]), (axes[2], kept)):
+            axis.plot(pd.Series(values).groupby(layers).median(), color=colour(key), label=label(key))
+    axes[1].set(xlabel="BN layer", ylabel="fragility, layer's median", ylim=(0, None))
+    axes[2].set(xlabel="BN layer", ylabel="usefulness, adversarial / clean")
+    sizes = ", ".join(sorted({str(r["features"]["settings"]["images"]) for r in networks.values()})) or "no"
+    figure.suptitle(f"{sizes} test images, PGD-20", fontsize=8)
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def pictures(networks):
+    """Input gradient and PGD-20 perturbation of the first two test images, {key: record}; grey is zero."""
+    height = max(len(networks), 1)
+    figure, axes = plt.subplots(height, 4, figsize=(5.0, 1.25 * height), squeeze=False)
+    for row, (key, record) in zip(axes, networks.items(), strict=False):
+        f = record["features"]
+        for number, (kind, name) in enumerate((("gradient", "gradient"), ("perturbation", "perturbation"))):
+            for place in (0, 1):
+                panel = (f[kind][place] / 127 + 1) / 2
+                picture = np.moveaxis(panel, 0, -1) if len(panel) == 3 else panel[0]
+                row[2 * place + number].imshow(picture, cmap="gray", vmin=0, vmax=1)
+                axes[0][2 * place + number].set_title(name)
+        row[0].set_ylabel(label(key).replace(", ", ",\n"), fontsize=6)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------- 07_norms
+def disagreement(networks):
+    """TID on adversarial batches less its noise floor, by BN layer, of {key: record}; the first apart."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.6))
+    for axis, of in zip(axes, ("mean", "deviation"), strict=True):
+        for key, record in networks.items():
+            if record["gap"]:
+                measured = record["gap"]
+                values = measured[f"tid_{of}_adversarial"] - measured[f"floor_{of}_adversarial"]
+                style = dict(color=colour(key), label=label(key))
+                axis.plot(range(1, len(values)), values[1:], **style)
+                axis.plot(0, values[0], "o", color=style["color"])
+        axis.axhline(0, color="grey", linewidth=0.8)
+        axis.axhline(0.05, color="grey", linestyle=":", linewidth=1)
+        axis.set(xlabel="BN layer (the first apart)", ylabel="TID − noise floor", title=of)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    handles = {line.get_label(): line for line in axes[0].lines if not line.get_label().startswith("_")}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2)
+    return figure

@@ -1,0 +1,147 @@
+"""What 07 says of normalisation, in tables and sentences.
+
+Decided here: how the measures are summed up and from which gap on a penalty on it has something to mend. Not
+here: the measures (measure/norms.py), the verdict on C7 (decide/claims.py).
+"""
+
+import numpy as np
+import pandas as pd
+
+from study.decide.statistics import mean_sd, percent, proportion
+from study.define.rows import label
+from study.measure.norms import SOURCES
+
+WORTH_MENDING = 0.05  # TID beyond the noise above which a regulariser of the gap is tried
+SMOOTH = ("standard", "at", "finetuned", "random", "linear")  # rows whose LIGS is said in a sentence
+
+
+def fragility_table(rows):
+    """Standard training under each normalisation, {key: {seed: record}}: R at small radii, LIGS."""
+    table = {}
+    for key, seeds in rows.items():
+        measured = [record["small"] for record in seeds.values() if record["small"]]
+        settings = measured[0]["settings"] if measured else dict(images=0, radii=[])
+        radii = [f"{radius:g}" for radius in settings["radii"]]
+        row = table[label(key)] = {"random test images": settings["images"]}
+        if measured:
+            row["clean %"] = mean_sd([100 * flags["0"].mean() for flags in measured])
+        for radius in radii:
+            row[f"R % at {radius}/255"] = mean_sd([100 * flags[radius].mean() for flags in measured])
+        for radius in radii:
+            survived = [100 * flags[radius].sum() / flags["0"].sum() for flags in measured]
+            row[f"of those right, % at {radius}/255"] = mean_sd(survived)
+        smooth = [record["norms"]["ligs"].mean() for record in seeds.values() if record["norms"]]
+        row["LIGS"] = mean_sd(smooth, 3) if smooth else "not yet run"
+    return (
+        pd.DataFrame.from_dict(table, orient="index").fillna("not yet run").rename_axis("mean ± sd (seeds)")
+    )
+
+
+def smoothness_table(networks):
+    """LIGS of {key: record}: the mean over images with its 95 % interval, and its quartiles."""
+    table = {}
+    for key, record in networks.items():
+        if record["norms"]:
+            ligs = record["norms"]["ligs"]
+            mean, half = ligs.mean(), 1.96 * ligs.std(ddof=1) / ligs.size**0.5
+            low, middle, high = np.percentile(ligs, (25, 50, 75))
+            table[label(key)] = {"LIGS [95 %]": f"{mean:.3f} [{mean - half:.3f}, {mean + half:.3f}]"}
+            table[label(key)] |= {
+                "median [quartiles]": f"{middle:.2f} [{low:.2f}, {high:.2f}]",
+                "n": ligs.size,
+            }
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")
+
+
+def excess(measured, of, images):
+    """TID less its noise floor by layer, float [layers]. of: "mean", "deviation"; images: of the batches."""
+    return measured[f"tid_{of}_{images}"] - measured[f"floor_{of}_{images}"]
+
+
+def disagreement_table(networks):
+    """TID of {key: record} less its noise floor: in the first layer, and the largest of the others."""
+    table = {}
+    for key, record in networks.items():
+        for images in ("clean", "adversarial") if record["gap"] else ():
+            row = table[f"{label(key)}: {images} batches"] = {}
+            for of in ("mean", "deviation"):
+                values, floor = excess(record["gap"], of, images), record["gap"][f"floor_{of}_{images}"]
+                row[f"{of}, first layer"] = f"{values[0]:+.3f}"
+                worst = 1 + values[1:].argmax()
+                row[f"{of}, largest other"] = f"{values[worst]:+.3f} ({list(record['bn'])[worst]})"
+                row[f"{of}, floor"] = f"{floor.min():.3f} to {floor.max():.3f}"
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("TID − noise floor")
+
+
+def collapsed_table(networks):
+    """Dead channels of {key: record}, in percent: before a ReLU never above 0; constant; |γ| small."""
+    table = {}
+    for key, record in networks.items():
+        measured = record["norms"] or {}
+        if "highest" in measured:
+            low, high = measured["lowest"], measured["highest"]
+            sizes = [len(layer["gamma"]) for layer in record["bn"].values()]
+            before_relu = np.repeat([path.endswith("bn1") for path in record["bn"]], sizes)
+            gamma = np.concatenate([layer["gamma"] for layer in record["bn"].values()])
+            table[label(key)] = {
+                "channels before a ReLU": before_relu.sum(),
+                "of these never above 0 (%)": f"{100 * np.mean(high[before_relu] <= 0):.1f}",
+                "channels": gamma.size,
+                "of these the same for every image (%)": f"{100 * np.mean(high - low < 1e-3):.1f}",
+                "|γ| < 0.01 (%)": f"{100 * np.mean(abs(gamma) < 0.01):.1f}",
+            }
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")
+
+
+def gamma_table(tuned):
+    """Share of |γ| < 0.01 after the tuning runs {key: {lr: {seed: record}}}, with decay or without."""
+    table = {}
+    for key, points in tuned.items():
+        for lr, seeds in points.items():
+            small = [
+                100 * np.mean([abs(g) < 0.01 for layer in r["bn"].values() for g in layer["gamma"]])
+                for r in seeds.values()
+                if r["bn"]
+            ]
+            if small:
+                table[f"{label(key)}, lr {lr:g}"] = {"|γ| < 0.01 (%), mean ± sd (seeds)": mean_sd(small)}
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("tuning run")
+
+
+def source_table(networks):
+    """Accuracy in percent of {key: record} with running statistics of other images, beside its own."""
+    table = {}
+    for key, record in networks.items():
+        measured = record["statistics"]
+        if measured:
+            for source in SOURCES:
+                clean, robust = (percent(proportion(measured[f"{key} {source}"])) for key in ("clean", "R"))
+                table[f"{label(key)}: {source}"] = {"clean % (n)": clean, "R % (n)": robust}
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("statistics of")
+
+
+def said_of_smoothness(first):
+    """LIGS of the rows {key: record} in a sentence."""
+    means = {key: r["norms"]["ligs"].mean() for key, r in first.items() if r["norms"] and key in SMOOTH}
+    if len(means) < 2:
+        return "Not yet run."
+    return "LIGS: " + "; ".join(f"{label(key)} {mean:.2f}" for key, mean in means.items()) + "."
+
+
+def said_of_disagreement(first):
+    """Whether a regulariser of the gap has something to do, in a sentence: the largest TID beyond the noise.
+
+    On adversarial batches of networks trained adversarially, in layers after the first.
+    """
+    largest = {}
+    for key, record in first.items():
+        if record["gap"] and record["run"]["epsilon"]:
+            both = [excess(record["gap"], of, "adversarial")[1:].max() for of in ("mean", "deviation")]
+            largest[key] = max(both)
+    if not largest:
+        return "Not yet run."
+    shown = "; ".join(f"{label(key)} {value:.2f}" for key, value in largest.items())
+    text = f"On adversarial batches, beyond the noise floor, in the layer where it is largest: {shown}."
+    if max(largest.values()) > WORTH_MENDING:
+        return f"{text} Above {WORTH_MENDING}, a penalty on the gap has something to mend."
+    return f"{text} All are below {WORTH_MENDING}: there is nothing for a penalty on the gap to mend."

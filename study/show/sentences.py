@@ -1,0 +1,240 @@
+"""The sentences that a reading notebook makes of records.
+
+Decided here: how a result is put into words, from numbers alone. Not here: the numbers
+(decide/statistics.py), verdicts (decide/claims.py, decide/trust.py), tables and figures.
+"""
+
+import numpy as np
+
+from study.decide import axes, claims, rates
+from study.decide.statistics import share, sign_flip
+from study.define.parameters import PROFILES
+from study.define.rows import label
+from study.show import tables
+
+
+# --------------------------------------------------------------------------------------------- 04_robustness
+def sentences(rows, exp):
+    """The answer in a few lines, with the budget and the architecture for which it holds."""
+    every = [record for seeds in rows.values() for record in seeds.values()]
+    measured = any(record["margin"] for record in every)
+    measure, name = (rates.ROBUST, "R") if measured else (rates.PGD, "PGD-20")
+    decided = {claim.key: claim for claim in claims.decide(rows, PROFILES[exp.profile]["seed"])}
+    said = [
+        arms(rows, exp, measure, name),
+        take_off(rows, measure, name),
+        two_stages(rows, measure),
+        beside(rows, measure),
+        f"Claims: {verdicts(decided.values())}.",
+        features(decided),
+    ]
+    if not measured:
+        said.append(
+            "These are PGD-20's rates: R, on which the claims rest, is not measured yet. PGD on the "
+            "cross-entropy bounds robust accuracy from above, and overrates BN-only networks the most "
+            "(`05_trust`): it decides no claim."
+        )
+    if exp.profile == "quick":
+        said.append("Profile `quick` shows that the code works; it is **no evidence** about the paper.")
+    return "\n".join(f"- {line}" for line in said)
+
+
+def arms(rows, exp, measure, name):
+    """Both arms and their difference, with its test."""
+    epochs = sorted({r["run"]["epochs"] for key in claims.ARMS for r in rows[key].values()})
+    budget = f"{'/'.join(map(str, epochs)) or 'no'} adversarial epochs"
+    where = f"{exp.run['arch']} on {exp.run['data']}, ε = {exp.run['epsilon']:g}/255, {budget}"
+    trained, random = (rates.text(rows[key], measure) for key in claims.ARMS)
+    gap = rates.differences(rows["finetuned"], rows["random"], measure)
+    test = ""
+    if len(gap) > 1:
+        p = sign_flip(gap.values())
+        test = f" points [95 % t-interval] (seeds), exact sign-flip test p = {p:.3f}"
+    elif gap:
+        test = " points: one seed is inconclusive"
+    return (
+        f"**BN-only AT** ({where}), robust accuracy ({name}) in percent: trained features **{trained}**, "
+        f"random features **{random}**; trained − random **{rates.points(gap)}**{test}."
+    )
+
+
+def take_off(rows, measure, name):
+    """How many trainings of random features left the plateau, and what those that did reach."""
+    random = rows["random"]
+    if not random:
+        return "Whether BN-only AT of random features takes off: not yet run."
+    started = {seed: record for seed, record in random.items() if rates.took_off(record)}
+    rate, low, high, n = share(len(started), len(random))
+    constant, bound = rates.plateau(next(iter(random.values())))
+    text = (
+        f"**{len(started)} of {n}** trainings of random features took off "
+        f"({100 * rate:.0f} % [{100 * low:.0f}, {100 * high:.0f}]): their adversarial training loss fell "
+        f"below {bound:.2f}, away from a constant classifier's, {constant:.2f}."
+    )
+    if not started or len(started) == n:
+        return text
+    gap = rates.differences(rows["finetuned"], started, measure)
+    return (
+        f"{text} Those alone reach {name} {rates.text(started, measure)}, and trained features are "
+        f"{rates.points(gap)} points ahead of them, which decides no claim."
+    )
+
+
+def two_stages(rows, measure):
+    """What random features reach that get clean training of BN first, as trained features had theirs."""
+    gap = rates.points(rates.differences(rows["finetuned"], rows["two_stages"], measure))
+    if not rows["two_stages"]:
+        return "Random features with the same two stages, clean and then adversarial: not yet run."
+    return (
+        "With the same two stages, clean training and then AT of BN alone, random features reach "
+        f"**{rates.text(rows['two_stages'], measure)}**; trained − these {gap}."
+    )
+
+
+def beside(rows, measure):
+    """The yardsticks, AT of all weights, and clean accuracies."""
+    keys = ("linear", "linear_long", "perceptron", "perceptron_long", "at", "standard")
+    linear, linear_long, perceptron, perceptron_long, at, standard = (
+        rates.text(rows[key], measure) for key in keys
+    )
+    clean = [rates.text(rows[key], rates.CLEAN) for key in claims.ARMS]
+    return (
+        f"Beside them, trained adversarially as briefly: L, a linear classifier on the pixels, {linear}; P, "
+        f"a perceptron on block means, {perceptron}; AT of all weights {at}; without AT, standard training "
+        f"{standard}. L and P after 30 epochs: {linear_long} and {perceptron_long}. Clean accuracy: trained "
+        f"features {clean[0]}, random features {clean[1]}."
+    )
+
+
+def features(decided):
+    """Is it the features? Said only if the primary claim and its two-stage control are both confirmed."""
+    primary, control = decided["C6"], decided["C6s"]
+    if primary.verdict == control.verdict == "confirmed" and not (primary.interim or control.interim):
+        return "**It is the features**: C6 and its control with the same two stages, C6s, are both confirmed."
+    if primary.verdict == "confirmed":
+        return (
+            f"**Trained features let BN-only AT start** (C6). That it is the features is not shown: C6s, "
+            f"random features with the same two stages, is {tables.verdict(control)}."
+        )
+    both = f"C6 is {tables.verdict(primary)}, C6s {tables.verdict(control)}"
+    return f"That it is the features is not shown: {both}."
+
+
+def verdicts(decided):
+    """The claims by verdict, in a line; those with seeds missing are marked interim."""
+    groups = {}
+    for claim in decided:
+        name = f"{claim.key} (interim)" if claim.interim else claim.key
+        groups.setdefault(claim.verdict, []).append(name)
+    return "; ".join(f"**{verdict}** {', '.join(keys)}" for verdict, keys in groups.items())
+
+
+def rules(decided):
+    """Each claim's statistic and rule, in a fold."""
+    lines = [f"- **{c.key}**, {c.statistic}. {c.rule}" for c in decided]
+    return (
+        "<details><summary>What each claim measures, and its rule</summary>\n\n"
+        + "\n".join(lines)
+        + "\n\n</details>"
+    )
+
+
+def open_questions(decided):
+    """What would decide each claim that is not decided."""
+    lines = [f"- **{c.key}** ({c.verdict}): {c.would_decide}" for c in decided if c.would_decide]
+    return "\n".join(lines) or "Every claim is decided."
+
+
+# -------------------------------------------------------------------------------------------------- 05_trust
+def suspects(own, every):
+    """What the checks find, of tables {key: table} of the first seeds, {(key, seed): table} of every network.
+
+    A line a network of the first seed, and the suspect ones of the other seeds.
+    """
+    lines = [f"- **{label(key)}**: {finding(table)}." for key, table in own.items()]
+    others = {(key, seed): table for (key, seed), table in every.items() if key in own}
+    suspect = {key: finding(table) for key, table in others.items() if (table.verdict == "suspect").any()}
+    lines.append(f"\nOf all {len(others)} networks, of every seed, {len(suspect)} are suspect in some check:")
+    return "\n".join(lines + [f"- {label(key)}: {text}." for key, text in suspect.items()])
+
+
+def finding(table):
+    """The checks of one network in a sentence."""
+    if (table.verdict == "constant").any():
+        return "a constant classifier, to which the patterns do not apply"
+    done, bad = (table.verdict != "not yet run").sum(), list(table.index[table.verdict == "suspect"])
+    return (
+        f"suspect in {'; '.join(bad)}"
+        if bad
+        else f"no sign of gradient masking in {done} of {len(table)} checks"
+    )
+
+
+def parts(networks):
+    """What FAB and Square took that APGD had left, and AutoAttack from PGD, over all of {key: record}."""
+    attacked = [r for r in networks.values() if tables.same_images(r, "pgd") is not None]
+    if not attacked:
+        return "AutoAttack: not yet run."
+    late = []
+    for record in attacked:
+        attack = record["autoattack"]
+        by_apgd = attack.get("apgd-t", attack["apgd-ce"])  # targeted APGD needs four classes
+        if (by_apgd != attack["square"]).any():
+            late.append(record)
+    taken = [tables.same_images(r, "pgd").mean() - r["autoattack"]["robust"].mean() for r in attacked]
+    bn = [
+        t
+        for t, r in zip(taken, attacked, strict=True)
+        if r["run"]["trainable"] == "bn" and r["run"]["epsilon"]
+    ]
+    text = (
+        "FAB and Square took something that APGD on the cross-entropy and targeted APGD had left in "
+        f"{len(late)} of {len(attacked)} networks: a margin loss is what counts."
+    )
+    if bn:
+        text += (
+            f" On the same images AutoAttack leaves {100 * min(bn):.1f} to {100 * max(bn):.1f} points less "
+            "than PGD-20 on the cross-entropy of the BN-only AT networks."
+        )
+    return text
+
+
+# ----------------------------------------------------------------------------------------------- 06_features
+def best(tuned, judge="R"):
+    """Which learning rate of a tuning is best by a key of TUNING, and whether at an edge: a line a row.
+
+    The rates are compared on the seeds that all of them have; a rate with more seeds than that is not judged
+    by the others.
+    """
+    lines = []
+    for key, points in tuned.items():
+        judged = {lr: rates.of_seeds(seeds, axes.TUNING[judge]) for lr, seeds in points.items()}
+        judged = {lr: of_seeds for lr, of_seeds in judged.items() if of_seeds}
+        if not judged:
+            continue
+        shared = sorted(set.intersection(*(set(of_seeds) for of_seeds in judged.values())))
+        if not shared:
+            lines.append(f"- {label(key)}: no seed has every rate")
+            continue
+        means = {lr: np.mean([of_seeds[seed] for seed in shared]) for lr, of_seeds in judged.items()}
+        lr = max(means, key=means.get)
+        note = ", at an edge of what was tried" if lr in (min(points), max(points)) else ""
+        note = ", the only one tried" if len(points) == 1 else note
+        seeds = f"seed{'s' if len(shared) > 1 else ''} {', '.join(map(str, shared))}"
+        lines.append(f"- {label(key)}: {lr:g} ({judge} {means[lr]:.1f} % on {seeds}{note})")
+    return "\n".join(lines) or "Not yet run."
+
+
+def said_of_representative(first):
+    """Which networks stand for their rows, in a sentence."""
+    seeds = {key: record["run"]["seed"] for key, record in first.items()}
+    usual = min(seeds.values(), default=0)
+    other = [f"{label(key)}, seed {seed}" for key, seed in seeds.items() if seed != usual]
+    text = f"One network a row is looked into: that of seed {usual}"
+    if "random" in first and not rates.took_off(first["random"]):
+        return f"{text}; BN-only AT of random features did not take off there."
+    if not other:
+        return f"{text}."
+    text = f"{text}, but for {'; '.join(other)}, the first that took off."
+    missing = "random" in first and first["random"]["features"] is None
+    return f"{text} What is inside that one is not yet run." if missing else text

@@ -1,0 +1,251 @@
+"""The report's tables, each a pandas DataFrame made from records, and how they are written and shown.
+
+Decided here: columns and their formats; labels are printed here, for the keys that come. Not here: the
+numbers' meaning (decide/statistics.py), verdicts (decide/claims.py), tables of the checks (trust_tables.py)
+and of BN (bn_tables.py, norm_tables.py).
+"""
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+from scipy.stats import entropy
+
+from study.decide import axes, rates, take_off
+from study.decide.statistics import mean_sd, paired, percent, proportion, share
+from study.define.rows import label
+from study.measure import plan
+from study.run import machines, records, sweeps
+
+TINTS = {
+    "contradicted": "#f7c9ae", "suspect": "#f7c9ae", "undecided": "#fbe3d3", "confirmed": "#d6e9f6",
+    "as expected": "#d6e9f6", "constant": "#eeeeee", "not yet run": "#eeeeee",
+    "exploratory": "#eeeeee",
+}  # fmt: skip
+
+
+def tint(cell):
+    """The background of a cell that is a verdict."""
+    colour = TINTS.get(str(cell).split(" (")[0].split(",")[0])
+    return f"background-color: {colour}; color: black" if colour else ""
+
+
+def save(table, exp, name, shown=None):
+    """Write a table to out/<profile>/figures/<name>.csv; return it, or columns of it, for a notebook."""
+    records.keep(exp, {f"{name}.csv": table.to_csv().encode()})
+    return styled(table if shown is None else table[shown], name)
+
+
+def styled(table, name):
+    """A table as a notebook shows it."""
+    style = table.style.format(precision=1).set_uuid(name).map(tint)  # an id of its own, the same each time
+    left = [{"selector": "td, th", "props": "text-align: left; vertical-align: top"}]
+    return HTML(style.set_table_styles(left).to_html())
+
+
+def settings(exp):
+    """What decides a run's weights, a row each."""
+    return styled(pd.Series(exp.run, name="value").rename_axis("setting").to_frame(), "settings")
+
+
+def rate(record, kind, key="robust"):
+    """An outcome of a record as text: percent, interval, n; "not yet run" where it was not measured."""
+    return percent(proportion(record[kind][key]) if record and record[kind] else None)
+
+
+def results(shown):
+    """A row a record of {key: record or None}: rates in percent [95 % Wilson interval] (n), settings.
+
+    R: what survives PGD-20 and multi-targeted PGD. classes: effective number of labels that the images
+    attacked with PGD get, the exponential of their entropy.
+    """
+    table = {}
+    for key, record in shown.items():
+        row = {"clean % (n)": rate(record, "pgd", "clean"), "PGD % (n)": rate(record, "pgd")}
+        row |= {"R % (n)": rate(record, "margin"), "AutoAttack % (n)": rate(record, "autoattack")}
+        if record:
+            run = record["run"]
+            row |= {"trained": run["trainable"], "train ε": f"{run['epsilon']:g}/255"}
+            row |= {"epochs": str(run["epochs"]), "lr": f"{run['lr']:g}", "seed": str(run["seed"])}
+        if record and record["pgd"]:
+            pgd = record["pgd"]
+            counts, attack = pgd["adversarial_predictions"], pgd["settings"]
+            row |= {"test ε": f"{attack['epsilon']:g}/255", "PGD": f"{attack['steps']}x{attack['restarts']}"}
+            row["top class %"] = f"{100 * max(counts) / sum(counts):.0f}"
+            row["classes"] = f"{np.exp(entropy(counts)):.1f}"
+            shared = same_images(record, "pgd")
+            if shared is not None:
+                row["PGD %, its images"] = f"{100 * shared.mean():.1f}"
+        table[label(key)] = row
+    columns = ["trained", "train ε", "epochs", "lr", "seed", "test ε", "PGD", "clean % (n)", "PGD % (n)"]
+    columns += ["R % (n)", "AutoAttack % (n)", "PGD %, its images", "top class %", "classes"]
+    table = pd.DataFrame.from_dict(table, orient="index", columns=columns, dtype=object)
+    return table.fillna("–").rename_axis("model")
+
+
+def same_images(record, kind, flags="robust"):
+    """The outcomes under `kind` on the images that AutoAttack saw: bool [n], None if it saw others."""
+    if not (record["autoattack"] and record[kind]):
+        return None
+    settings, outcomes = record["autoattack"]["settings"], record[kind][flags]
+    seen = np.array(settings.get("index", range(settings["images"])))
+    return outcomes[seen] if seen.max() < outcomes.size else None
+
+
+def head(rows, kind, title):
+    """A column's title with its number of images, of all records that have it."""
+    sizes = {r[kind]["robust"].size for seeds in rows.values() for r in seeds.values() if r[kind]}
+    if not sizes:
+        return f"{title} %"
+    where = ", ".join(f"{n:,}" for n in sorted(sizes))
+    random = any("index" in r[kind]["settings"] for s in rows.values() for r in s.values() if r[kind])
+    which = ("random " if random else "first ") if kind == "autoattack" else ""
+    return f"{title} % ({which}{where} images)"
+
+
+def main(rows):
+    """The main table: mean ± sd over seeds (number of seeds) of {row key: {seed: record}}.
+
+    R as `rates.robust_accuracy` has it; beside it the two-phase estimate of what also survives AutoAttack.
+    """
+    columns = {"clean": rates.CLEAN, "PGD-20": rates.PGD, "R": rates.ROBUST}
+    table = {}
+    for key, seeds in rows.items():
+        epochs = {record["run"]["epochs"] for record in seeds.values()}
+        row = table[label(key)] = {"epochs": "/".join(map(str, sorted(epochs))) or "–"}
+        for title, measure in columns.items():
+            row[head(rows, measure[0], title)] = rates.text(seeds, measure)
+        estimates = [rates.after_autoattack(record) for record in seeds.values()]
+        estimates = [100 * estimate.rate for estimate in estimates if estimate]
+        row[head(rows, "autoattack", "R and AutoAttack, two-phase")] = mean_sd(estimates)
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("mean ± sd (seeds)")
+
+
+def controls(rows, others):
+    """Both arms, L and the controls, {row key: {seed: record}}: the main table, and their differences."""
+    shown = {key: rows[key] for key in ("finetuned", "random", "linear")} | others
+    table = main(shown)
+    for base, title in (("linear", "R − R(L)"), ("finetuned", "R − R(BN-only AT, trained)")):
+        table[f"{title}, points [95 %] (seeds)"] = [
+            rates.points(rates.differences(seeds, rows[base])) if key != base else ""
+            for key, seeds in shown.items()
+        ]
+    return table
+
+
+def compared(a, b):
+    """Two outcomes on the same images, bool [n]: {difference in points with its interval, McNemar p, n}."""
+    if a is None or b is None:
+        return {"difference (points)": "not yet run", "McNemar p": "–", "n": 0}
+    moved, low, high, p = paired(a, b)
+    text = f"{100 * moved:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    return {"difference (points)": text, "McNemar p": f"{p:.2g}" if p else "< 1e-300", "n": a.size}
+
+
+def on_shared_images(a, b):
+    """The robust flags of two evaluations (or None) on the test images that both saw, or None twice."""
+    if not (a and b):
+        return None, None
+    seen = [e["settings"].get("index", np.arange(e["robust"].size)) for e in (a, b)]
+    _, first, second = np.intersect1d(*seen, return_indices=True)
+    return a["robust"][first], b["robust"][second]
+
+
+PAIRS = (("finetuned", "standard"), ("finetuned", "random"), ("at", "finetuned"), ("random", "bn_clean"))
+
+
+def pairs(rows):
+    """Pairs of rows compared image by image under each attack, a row a pair and seed; p is not corrected."""
+    kinds = {"PGD": "pgd", "R": "margin", "AutoAttack": "autoattack"}
+    table = {}
+    for a, b in PAIRS:
+        for seed in sorted(rows[a].keys() & rows[b].keys()):
+            row = table[f"{label(a)} − {label(b)}, seed {seed}"] = {}
+            for name, kind in kinds.items():
+                both = on_shared_images(rows[a][seed][kind], rows[b][seed][kind])
+                row |= {f"{name}: {column}": value for column, value in compared(*both).items()}
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("pair")
+
+
+def verdict(claim):
+    """A claim's verdict as text, with its size, and the number of seeds while planned ones are missing."""
+    size = f" ({claim.size})" if claim.size else ""
+    return f"{claim.verdict}{size}" + (f", interim: {claim.interim}" if claim.interim else "")
+
+
+def claims(decided):
+    """The claims with their rules and verdicts, a row each."""
+    table = {}
+    for c in decided:
+        interval = "–"
+        if np.isfinite([c.mean, c.low, c.high]).all():
+            interval = f"{c.mean:+.1f} [{c.low:+.1f}, {c.high:+.1f}]"
+        table[c.key] = {"statement": c.statement, "rule": c.rule, "statistic": c.statistic}
+        table[c.key] |= {"points [95 %]": interval, "seeds": len(c.seeds), "verdict": verdict(c)}
+        table[c.key] |= {"beside": c.note or "–"}
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("claim")
+
+
+def costs(every):
+    """What every run cost on the machine that made it, or the machines, one after the other."""
+    table, processors = {}, set()
+    for name, record in every.items():
+        if record["machine"]:
+            m = record["machine"]
+            seen = machines.seen(m)
+            processors |= {each["cpu"] for each in seen if "cpu" in each}
+            table[name] = {key: m[key] for key in ("device", "torch", "precision")}
+            if seen:
+                table[name]["device"] = "; then ".join(machines.described(each) for each in seen)
+            table[name]["images/s, training"] = f"{m['images_per_second']:,.0f}"
+            table[name]["minutes"] = f"{sum(m['seconds']) / 60:.1f}"
+    if len(processors) > 1:
+        table["all"] = {"device": f"{len(processors)} processors: the speeds compare these, too"}
+    return pd.DataFrame.from_dict(table, orient="index").fillna("–").rename_axis("run")
+
+
+# ------------------------------------------------------------------------------------------- 06_features
+def axis(points_of, title, measures=axes.TEST):
+    """An axis, {key: {value: {seed: record}}}: mean ± sd (seeds) at each of its points, in percent."""
+    table = {}
+    for key, points in points_of.items():
+        for value, seeds in points.items():
+            row = {name: rates.text(seeds, measure) for name, measure in measures.items()}
+            outcomes = [r[kind]["robust"] for r in seeds.values() for kind, _ in measures.values() if r[kind]]
+            images = "/".join(sorted({f"{flags.size:,}" for flags in outcomes}))
+            table[f"{label(key)}, {title} {value:g}"] = row | {"images": images}
+    if not table:
+        table["not yet run"] = dict.fromkeys([*measures, "images"], "–")
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("% mean ± sd (seeds)")
+
+
+def taken_off(trainings):
+    """How many took off, a row a recipe and rate, with the Clopper-Pearson interval."""
+    rows = {}
+    for (name, lr), started in take_off.groups(trainings).items():
+        started_share, low, high, n = share(sum(started), len(started))
+        text = f"{100 * started_share:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
+        rows[f"{name}, learning rate {lr:g}"] = {"took off": sum(started), "of": n, "% [95 %]": text}
+    if not rows:
+        rows["not yet run"] = {"took off": "–", "of": "–", "% [95 %]": "–"}
+    title = f"trainings of {take_off.STUDY_LENGTH} epochs or more"
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(title)
+
+
+# ------------------------------------------------------------------------------------------------ sweeps
+def accuracies(jobs, profile):
+    """What has come of jobs, in their order, as text: percent, 95 % interval, (n); a dash: not asked for."""
+    columns = {
+        "clean % (n)": ("pgd", "clean"),
+        "PGD % (n)": ("pgd", "robust"),
+        "R % (n)": ("margin", "robust"),
+        "AutoAttack % (n)": ("autoattack", "robust"),
+    }
+    rows = {}
+    for job in jobs:
+        exp = sweeps.run_of(job, profile)
+        wanted = plan.evaluations(exp)
+        record = records.load_record(exp) or {"evaluations": {}}
+        asked = {e["settings"]["kind"]: e for name, e in record["evaluations"].items() if name in wanted}
+        shown = (asked.get(kind, {}).get(key) for kind, key in columns.values())
+        rows[job.name] = ["–" if flags is None else percent(proportion(flags)) for flags in shown]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=list(columns)).to_string()

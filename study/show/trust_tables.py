@@ -1,0 +1,55 @@
+"""Tables of 05: the checks side by side, AutoAttack part by part, examples of one network shown to others.
+
+Decided here: columns and their formats. Not here: when a network is suspect (decide/trust.py).
+"""
+
+import numpy as np
+import pandas as pd
+
+from study.decide.trust import trust
+from study.define.rows import label
+from study.show.tables import compared, same_images
+
+
+def trusted(networks, transfers=None):
+    """The checks against gradient masking side by side of {key: record}: (table, {key: table of `trust`})."""
+    own = {key: trust(record, (transfers or {}).get(key, ())) for key, record in networks.items() if record}
+    marks = {"as expected": " ✓", "suspect": " ✗", "not yet run": "not yet run", "constant": " constant"}
+    table = {label(key): c.measured.replace("–", "") + c.verdict.map(marks) for key, c in own.items()}
+    table = pd.DataFrame(table)
+    if own:
+        table.insert(0, "expected", next(iter(own.values())).expected)
+        table.insert(1, "n", pd.concat([c.n for c in own.values()], axis=1).max(axis=1))
+    return table.rename_axis("check"), own
+
+
+def autoattack(networks):
+    """What AutoAttack's parts leave, in their order, beside clean accuracy, PGD and R on the same images.
+
+    Last, R less targeted APGD and less AutoAttack, in points, with the paired 95 % interval over the images.
+    A part that needs more classes than the data has did not run, and is no column where no network has it.
+    """
+    names = {"apgd-ce": "APGD-CE", "apgd-t": "APGD-T", "fab-t": "FAB-T", "square": "Square"}
+    table = {}
+    for key, record in networks.items():
+        if record and same_images(record, "pgd") is not None:
+            left = {"clean": same_images(record, "pgd", "clean"), "PGD": same_images(record, "pgd")}
+            left["R"] = same_images(record, "margin")
+            left |= {name: record["autoattack"].get(part) for part, name in names.items()}
+            left = {name: flags for name, flags in left.items() if flags is not None}
+            row = table[label(key)] = {"n": left["clean"].size}
+            row |= {name: f"{100 * flags.mean():.1f}" for name, flags in left.items()}
+            for title, part in (("R − APGD-T", "apgd-t"), ("R − AutoAttack", "robust")):
+                both = compared(left.get("R"), record["autoattack"].get(part))
+                row[title] = both["difference (points)"]
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("accuracy (%) after")
+
+
+def transferred(right):
+    """Accuracies in percent of `run.transfer.between`, {source: {target: bool [n]}}: a row a source."""
+    names = [label(key) for key in right]
+    table = pd.DataFrame(np.nan, index=names, columns=names).rename_axis("examples made on")
+    for source, outcomes in right.items():
+        for target, flags in outcomes.items():
+            table.loc[label(source), label(target)] = 100 * flags.mean()
+    return table

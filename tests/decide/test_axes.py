@@ -1,0 +1,77 @@
+"""What the answer depends on: which records stand on an axis, and what is said of them."""
+
+import numpy as np
+import pytest
+
+from study.decide import axes
+from study.define.rows import FIRST_STUDY, label
+from study.show import sentences, tables
+
+TRAINED, RANDOM = label("finetuned"), label("random")
+
+
+def record(clean, robust, kind="tuning_margin"):
+    """A record with accuracies in percent on 1,000 images."""
+    flags = {name: np.arange(1000) < 10 * rate for name, rate in (("clean", clean), ("robust", robust))}
+    found = dict.fromkeys(("pgd", "margin", "tuning_pgd", "tuning_margin"))
+    return found | {kind.replace("margin", "pgd"): flags, kind: dict(robust=flags["robust"])}
+
+
+def test_the_best_rate_is_chosen_by_r_and_not_by_clean_accuracy():
+    found = {"finetuned": {0.2: {1: record(60, 18)}, 0.8: {1: record(40, 20)}, 3.2: {1: record(50, 19)}}}
+    assert sentences.best(found) == f"- {TRAINED}: 0.8 (R 20.0 % on seed 1)"
+
+
+def test_rates_are_compared_on_the_seeds_that_all_of_them_have():
+    """0.8 is best on seed 1; its other seeds, on which 0.2 did not run, do not speak against it."""
+    found = {"random": {0.2: {1: record(50, 15)}, 0.8: {1: record(50, 16), 2: record(50, 2)}}}
+    assert sentences.best(found).startswith(f"- {RANDOM}: 0.8 (R 16.0 % on seed 1,")
+    found["random"][3.2] = {2: record(50, 30)}
+    assert sentences.best(found) == f"- {RANDOM}: no seed has every rate"
+
+
+@pytest.mark.parametrize("lr", [0.2, 3.2])
+def test_a_best_rate_at_an_edge_is_said_to_be_one(lr):
+    found = {"finetuned": {x: {1: record(50, 20 if x == lr else 10)} for x in (0.2, 0.8, 3.2)}}
+    assert "at an edge" in sentences.best(found)
+
+
+def test_a_rate_that_was_not_judged_is_not_chosen():
+    untested = record(50, 20) | {"tuning_margin": None}
+    found = {"random": {0.2: {1: record(50, 10)}, 0.8: {1: untested}}}
+    assert sentences.best(found).startswith(f"- {RANDOM}: 0.2")
+    assert sentences.best({}) == "Not yet run."
+
+
+def test_an_axis_shows_every_seed_and_what_was_not_measured():
+    found = {"finetuned": {5: {10: record(40, 20, "margin"), 11: record(50, 22, "margin")}}}
+    row = tables.axis(found, "epochs").loc[f"{TRAINED}, epochs 5"]
+    assert (row["clean"], row["R"], row["images"]) == ("45.0 ± 7.1 (2)", "21.0 ± 1.4 (2)", "1,000")
+    row = tables.axis(found, "epochs", axes.TUNING).iloc[0]
+    assert row["R"] == "not yet run"
+    assert list(tables.axis({}, "epochs").index) == ["not yet run"]
+
+
+def test_tuning_runs_saw_none_of_the_images_that_judge_them():
+    found = axes.tuning("cpu")
+    assert {"finetuned", "random"} <= found.keys()
+    for points in found.values():
+        for seeds in points.values():
+            assert seeds and set(seeds) <= {1, 2, 3}, "the seeds that count for nothing else"
+            for record in seeds.values():
+                # of 50,000 the first 45,000 are trained on, the last 5,000 judge
+                assert record["run"]["train_images"] == 45000
+                assert record["tuning_pgd"]["settings"]["images"] <= 5000
+                settings = [evaluation["settings"] for evaluation in record["evaluations"].values()]
+                assert all(s.get("split") == "tuning" for s in settings), "judged on test images"
+
+
+def test_the_first_study_is_a_point_of_the_budget_curve():
+    found = axes.budget("cpu")
+    assert sorted(found["finetuned"][3]) == sorted(found["random"][3]) == [0, 1, 2]
+    assert found["random"][3][0]["run"]["lr"] == FIRST_STUDY["random"]["lr"]
+
+
+def test_capacity_is_counted_in_gamma_and_beta():
+    bn = {"bn1": dict(gamma=[1.0] * 4, beta=[0.0] * 4), "bn2": dict(gamma=[1.0] * 8, beta=[0.0] * 8)}
+    assert axes.bn_parameters(dict(bn=bn)) == 24

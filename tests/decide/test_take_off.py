@@ -1,0 +1,68 @@
+"""Which trainings of random features started, on planted records."""
+
+import matplotlib.pyplot as plt
+import pytest
+
+from study.decide import take_off
+from study.define.experiment import experiment
+from study.show import insights, tables
+
+
+def training(lr=0.8, losses=(2.5, 2.2, 2.2, 2.2, 2.1), **changes):
+    run = (
+        dict(data="cifar10", step="scratch", parent=None, lr=lr, epochs=len(losses), weight_decay=5e-4)
+        | changes
+    )
+    return dict(run=run, history=[dict(train_loss=loss) for loss in losses])
+
+
+STAYED = (2.4, 2.3, 2.3, 2.3, 2.29)
+STAGES = dict(step="finetune", parent="scratch_resnet20_bn_eps0_seed10_8ea272ea74")
+FOUND = {
+    "a": training(),
+    "b": training(losses=STAYED),
+    "c": training(lr=0.2, losses=STAYED),
+    "d": training(lr=0.2, **STAGES),
+    "e": training(losses=(2.5, 2.3, 2.26)),  # too short to be counted
+    "f": training(losses=STAYED, weight_decay=0.0),
+}
+
+
+@pytest.mark.parametrize(
+    "changes, recipe",
+    [
+        ({}, "plain"),
+        (dict(weight_decay=0.0), "plain, no decay"),
+        (dict(gamma_decay="one"), "plain, γ to one"),
+        (STAGES, "two stages"),
+        (dict(step="finetune", parent="pretrain_resnet20_all_eps0_seed10_9dde5b3dcf"), None),
+    ],
+)
+def test_a_recipe_is_where_the_training_starts_and_what_pulls_at_it(changes, recipe):
+    assert take_off.recipe(training(**changes)["run"]) == recipe
+
+
+def test_the_share_is_of_trainings_as_long_as_the_study_s_by_recipe_and_rate():
+    table = tables.taken_off(FOUND)
+    assert table.loc["plain, learning rate 0.8"].tolist() == [1, 2, "50 [1, 99]"]
+    assert table.loc["plain, learning rate 0.2", "took off"] == 0
+    assert table.loc["two stages, learning rate 0.2", "took off"] == 1
+    assert table.loc["plain, no decay, learning rate 0.8", "of"] == 1
+    assert list(tables.taken_off({}).index) == ["not yet run"]
+
+
+def test_every_training_is_a_line_and_every_group_a_mark():
+    left, right = insights.take_off_figure(FOUND, "cifar10").axes
+    lines = [line for line in left.lines if len(line.get_xdata()) > 2]
+    assert len(lines) == len(FOUND) and sum(line.get_linestyle() == "--" for line in lines) == 1
+    assert len(right.containers) == 4
+    plt.close("all")
+
+
+def test_the_committed_trainings_are_of_random_features_at_the_study_s_radius():
+    found = take_off.trainings(experiment("pretrain"))
+    assert len(found) >= 25 and {record["run"]["epsilon"] for record in found.values()} == {8.0}
+    assert not any(
+        name.startswith("finetune") and "scratch" not in record["run"]["parent"]
+        for name, record in found.items()
+    )

@@ -1,0 +1,171 @@
+"""What a run may be asked, what it is then, and that the notebooks say the same."""
+
+import json
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from conftest import REPOSITORY, bnat
+
+from study.define import notebook, parameters
+from study.define.experiment import experiment, identity
+from study.measure.plan import evaluations
+
+NOTEBOOKS = {
+    **notebook.NOTEBOOKS,
+    "robustness": "04_robustness",
+    "trust": "05_trust",
+    "features": "06_features",
+    "norms": "07_norms",
+}
+COUNTS = (
+    "epochs",
+    "batch_size",
+    "attack_steps",
+    "eval_steps",
+    "eval_restarts",
+    "pretrain_epochs",
+    "train_images",
+)
+NONSENSE = [
+    *[("epsilon", value) for value in (-1, 256, float("nan"), float("inf"), "eight", True, [8])],
+    *[(name, value) for name in COUNTS for value in (-1, 1.5, "x", 10**12)],
+    *[(name, 0) for name in COUNTS if name != "epochs"],
+    *[("seed", value) for value in (-1, 0.5, "a", 2**31, 10**40)],
+    *[("lr", value) for value in (0, -0.1, float("nan"))],
+    ("profile", "fast"), ("arch", "vgg"), ("trainable", "weights"), ("schedule", "cosine"),
+    ("weight_decay", -1),
+    ("data", "imagenet"), ("pretrain_weights", ""), ("eval_epsilon", 0), ("attack_step_size", 0),
+    ("aa_images", -1), ("eval_images", 10**6), ("margin_images", 10**6), ("pretrain_epsilon", -1),
+    ("eval_split", "train"), ("arch", "nowhere:make"), ("norm", "batchnorm"), ("image_size", 4),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, value", NONSENSE)
+def test_a_bad_value_is_refused_in_one_sentence(name, value):
+    with pytest.raises(ValueError) as error:
+        experiment("finetune", **{name: value})
+    message = str(error.value)
+    assert message.startswith(f"{name} must be") and f"got {value!r}" in message and "\n" not in message
+
+
+def test_an_unknown_parameter_is_refused():
+    with pytest.raises(ValueError, match="a parameter must be one of .*; got 'eps'$"):
+        experiment("finetune", eps=8)
+
+
+def test_a_network_without_bn_is_refused_where_bn_is_trained():
+    with pytest.raises(
+        ValueError, match="^arch must be a network with BN where bn is trained, got 'linear'$"
+    ):
+        experiment("scratch", arch="linear")
+
+
+def test_tuning_on_images_that_were_trained_on_is_refused():
+    with pytest.raises(ValueError, match="^train_images must be at most 45000 with"):
+        experiment("scratch", eval_split="tuning")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(pretrain_epochs=3),
+        dict(pretrain_epsilon=8),
+        dict(pretrain_images=500),
+        dict(pretrain_trainable="bn"),
+    ],
+)
+def test_weights_from_elsewhere_are_not_trained_here(changes):
+    with pytest.raises(ValueError, match="must be left out with pretrain_weights"):
+        experiment("finetune", pretrain_weights="pyautoattack", **changes)
+
+
+def test_every_setting_is_part_of_the_identity():
+    base = experiment("finetune", profile="quick")
+    changes = dict(
+        epsilon=4, pretrain_epsilon=8, pretrain_trainable="bn", pretrain_epochs=3,
+        pretrain_images=900, seed=1, epochs=3,
+        batch_size=32, lr=0.3, weight_decay=0, schedule="steps", attack_steps=3, attack_step_size=1,
+        train_images=500,
+        trainable="head", arch="resnet20",
+    )  # fmt: skip
+    names = {experiment("finetune", profile="quick", **{key: value}).name for key, value in changes.items()}
+    assert len(names | {base.name}) == len(changes) + 1
+
+
+def test_the_evaluation_is_no_part_of_the_identity():
+    assert experiment("finetune", eval_images=10, aa_images=0).name == experiment("finetune").name
+
+
+def test_without_an_attack_its_settings_decide_nothing():
+    assert experiment("pretrain", epsilon=0, attack_steps=3).name == experiment("pretrain", epsilon=0).name
+
+
+@pytest.mark.parametrize("data", bnat.DATASETS)
+@pytest.mark.parametrize("profile", parameters.PROFILES)
+def test_a_profile_takes_other_data_whole(profile, data):
+    exp, info = experiment("scratch", profile=profile, data=data), bnat.DATASETS[data]
+    assert exp.run["train_images"] == info["images"] - info["held_out"] and exp.run["data"] == data
+    assert max(settings["images"] for settings in evaluations(exp).values()) <= info["test"]
+
+
+def test_random_images_for_autoattack_are_the_same_for_all_and_nested():
+    few, many = (
+        next(s["index"] for s in evaluations(experiment(step, aa_images=n)).values() if "index" in s)
+        for step, n in (("scratch", 200), ("finetune", 500))
+    )
+    assert len(few) == 200 and set(few) < set(many)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "records").glob("*/run.json")), ids=lambda p: p.parent.name
+)
+def test_committed_runs_keep_their_identity(path):
+    run = json.loads(path.read_text())["run"]
+    assert identity(run) == path.parent.name
+
+
+def test_the_study_s_own_command_names_the_committed_run():
+    assert (REPOSITORY / "records" / experiment("finetune", epsilon=8).name).is_dir()
+
+
+@pytest.mark.parametrize("step, name", NOTEBOOKS.items())
+def test_parameter_cells_are_the_model_s(step, name):
+    cells = nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    cell = next(c for c in cells if "parameters" in c.metadata.get("tags", []))
+    assert cell.source == notebook.cell(step)
+
+
+def test_papermill_s_help_shows_every_parameter_with_its_range():
+    command = [sys.executable, "-m", "papermill", "--help-notebook", "notebooks/02_bn_finetune.ipynb"]
+    said = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert all(f"  {name}:" in said for name in notebook.names("finetune")) and "0 to 255" in said
+
+
+def test_the_readme_has_the_parameters_of_the_model():
+    assert parameters.table() in (REPOSITORY / "README.md").read_text()
+
+
+def test_papermill_s_parameters_are_told_from_other_names():
+    cells = [
+        "",
+        'profile = "quick"  # ...\nseed = 0  # ...\n',
+        "# Parameters\nseed = 3\n",
+        "import sys\nother = 1",
+    ]
+    assert notebook.given(cells, dict(profile="quick", seed=3, other=1)) == dict(profile="quick", seed=3)
+
+
+def test_a_name_that_the_notebook_does_not_have_is_refused():
+    cells = ['profile = "quick"\nseed = 0\n', "# Parameters\nsed = 3\n"]
+    with pytest.raises(
+        ValueError, match="^a parameter of this notebook must be one of profile, seed; got 'sed'$"
+    ):
+        notebook.given(cells, {})
+
+
+def test_figures_of_unusual_runs_have_names_of_their_own():
+    usual, other = experiment("finetune"), experiment("finetune", lr=0.3)
+    assert notebook.figure_name(usual) == "02_finetune_bn_eps8"
+    assert notebook.figure_name(other) == f"02_finetune_bn_eps8_{other.name[-10:]}"

@@ -1,0 +1,130 @@
+"""What BN does to features: the measures, and the tables made of them."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import bnat
+
+from study.measure import channels
+from study.show import bn_tables
+
+
+@pytest.fixture(scope="module")
+def still_and_moved(trained, digits):
+    x, y = (t[:200] for t in digits["test"])
+    return [channels.bn_features(trained, x, y, eps=eps) for eps in (0, 32 / 255)]
+
+
+def recorded(gamma, beta, parent=None, **measured):
+    """A record of one layer of four channels and one of four, as `features` reads it."""
+    layers = {name: dict(gamma=gamma[s], beta=beta[s]) for name, s in (("a", slice(4)), ("b", slice(4, 8)))}
+    numbers = {key: np.array(values, dtype=float) for key, values in measured.items()}
+    return dict(
+        run=dict(parent=parent, epochs=1, train_images=640, batch_size=64, lr=2.0, weight_decay=0.1),
+        weights=str(gamma),
+        initial_weights=parent,
+        bn=layers,
+        features=numbers | dict(settings=dict(images=200)) if measured else None,
+        pgd=dict(robust=np.arange(10) < 3),
+    )
+
+
+MEASURED = dict(
+    fragility=[1, 2, 3, 4, 1, 2, 3, 4],
+    useful_clean=[0.2, 0.4, 0.3, 0.5] * 2,
+    useful_adversarial=[0.1, 0.3, 0.2, 0.1] * 2,
+    shift=[0.0] * 8,
+    variance_ratio=[1.0] * 8,
+)
+PARENT = recorded([1.0] * 7 + [2.0], [0.5] * 8, **MEASURED)
+
+
+def child(gamma):
+    return recorded(gamma, [-0.5] * 8, parent=PARENT["weights"], **MEASURED | dict(fragility=[0.5] * 8))
+
+
+def test_features_do_not_move_without_an_attack(still_and_moved):
+    still, _ = still_and_moved
+    assert (still["fragility"] == 0).all() and (still["shift"] == 0).all()
+    assert (still["variance_ratio"] == 1).all()
+    assert torch.equal(still["useful_clean"], still["useful_adversarial"])
+
+
+def test_an_attack_moves_every_feature_and_takes_from_its_use(still_and_moved, trained):
+    _, moved = still_and_moved
+    n_channels = sum(m.num_features for m in trained.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    assert moved["fragility"].shape == (n_channels,) and (moved["fragility"] > 0).all()
+    assert ((moved["useful_clean"] > 0) & (moved["useful_clean"] <= 1)).all()
+    assert moved["useful_adversarial"].median() < moved["useful_clean"].median()
+
+
+def test_the_pictured_perturbation_reaches_the_edge_of_the_ball(still_and_moved):
+    _, moved = still_and_moved
+    assert moved["gradient"].dtype == torch.int8 and moved["perturbation"].abs().max() == 127
+
+
+def test_a_feature_that_names_its_class_is_as_useful_as_can_be():
+    y = torch.arange(10).repeat(20)
+    noise = torch.rand(200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    useful = channels.usefulness(torch.stack([(y == 3).double(), -5.0 * (y == 4), noise], 1), y)
+    assert useful[:2].tolist() == pytest.approx([1, 1]) and useful[2] < 0.3
+
+
+def test_moments_are_of_what_enters_a_layer(trained, digits):
+    x = bnat.to_float(digits["test"][0][:30])
+    with torch.no_grad():
+        entering = trained.conv1(trained.normalize(x)).double()
+        means, mean, variance = channels.moments(trained, x)
+    n = entering.shape[1]
+    assert torch.allclose(means[:, :n], entering.mean((2, 3)), atol=1e-5)
+    assert torch.allclose(mean[:n], entering.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(variance[:n], entering.var((0, 2, 3), unbiased=False), atol=1e-4)
+
+
+def test_gamma_and_beta_are_compared_with_where_the_run_started():
+    tuned = child([0.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+    table = bn_tables.gamma_beta_table({"tuned": (tuned, PARENT), "parent": (PARENT, None)})
+    shares = ["switched off (%)", "γ changed sign (%)", "β changed sign (%)"]
+    assert table.loc["tuned", shares].tolist() == ["12.5", "12.5", "100.0"]
+    assert table.loc["tuned", "median β, before → after"] == "+0.50 → -0.50"
+    assert table.loc["parent", "median β, before → after"] == "+0.00 → +0.50"
+
+
+def test_a_start_that_was_trained_anew_is_not_known():
+    orphan = child([1.0] * 8) | dict(initial_weights="others")
+    table = bn_tables.gamma_beta_table({"orphan": (orphan, PARENT)})
+    assert table.loc["orphan", "median |γ|, before → after"] == "nan → 1.00"
+    assert bn_tables.suppression(PARENT, orphan).empty
+    assert bn_tables.reading(PARENT, orphan) == "Not yet run."
+
+
+def test_gammas_turned_down_with_fragility_correlate_with_it_in_each_layer():
+    # halved once, twice, ... : in the second layer by the same order from another start
+    tuned = child([0.5, 0.25, 0.125, 0.0625, 0.5, 0.25, 0.125, 0.125])
+    table = bn_tables.suppression(PARENT, tuned)
+    assert table.loc["fragility before", ["within layers", "channels"]].tolist() == ["-1.00", 8]
+
+
+def test_the_reading_says_which_way_the_correlation_goes():
+    down = bn_tables.reading(PARENT, child([0.5, 0.25, 0.2, 0.1, 0.5, 0.25, 0.1, 0.4]))
+    up = bn_tables.reading(PARENT, child([0.1, 0.25, 0.2, 0.5, 0.1, 0.3, 0.25, 1.2]))
+    none = bn_tables.reading(PARENT, child([0.1, 0.4, 0.8, 0.2, 0.2, 0.8, 0.1, 0.4]))
+    assert "clear negative" in down and down.endswith("the more fragile, the more γ was turned down.")
+    assert "clear positive" in up and up.endswith("the more fragile, the less γ was turned down.")
+    assert "hardly a correlation" in none and none.endswith("the two are hardly related.")
+    assert "100 % of the channels are less fragile" in down
+
+
+def test_the_feature_table_gives_medians_and_quartiles():
+    row = bn_tables.feature_table({"a": PARENT}).loc["a"]
+    assert (row.n, row.fragility) == (200, "2.50 [1.75, 3.25]")
+
+
+def test_the_share_that_weight_decay_switches_off_is_said_with_its_control():
+    random, bare = child([0.0] * 4 + [1.0] * 4), child([0.0, 1.0] + [1.0] * 6)
+    # 10 updates at a mean rate of 1, momentum 0.9: e^-10 from 0.1 a step
+    assert "50 % of the channels" in bn_tables.switched_off_sentence(random, None)
+    assert "from 1 to 5e-05." in bn_tables.switched_off_sentence(random, None)
+    whole = bn_tables.switched_off_sentence(random, bare)
+    assert "Without it 12 % are switched off, at 30.0 % under PGD." in whole
+    assert bn_tables.switched_off_sentence(None, None) == "Not yet run."

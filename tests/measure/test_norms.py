@@ -1,0 +1,124 @@
+"""Readouts of 07: on networks whose answer is known."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from conftest import bnat
+from torch import nn
+
+from study.measure import attacks, norms
+from study.show import norm_tables
+
+
+@pytest.fixture
+def images(digits):
+    return bnat.to_float(digits["test"][0][:256])
+
+
+def test_the_gradients_of_a_linear_function_point_the_same_way_everywhere(digits):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+    x, y = (t[:50] for t in digits["test"])
+    with torch.no_grad():
+        model[1].weight[2:] = 0  # two classes that matter: the gradient is a multiple of one vector
+        model[1].bias[2:] = -100
+    assert norms.smoothness(model, x, y % 2).min() > 0.9999
+
+
+def test_gradients_that_change_within_the_noise_are_told(digits):
+    class Rough(nn.Module):
+        def forward(self, x):
+            wave = torch.sin(1e4 * x.flatten(1)).sum(1, keepdim=True)
+            return torch.cat([wave, -wave, torch.zeros(len(x), 8)], 1)
+
+    x, y = (t[:50] for t in digits["test"])
+    assert norms.smoothness(Rough(), x, y % 2).abs().mean() < 0.3
+
+
+def test_statistics_of_the_images_themselves_do_not_disagree(trained, images):
+    model = norms.with_statistics_of(trained, images[:128])
+    mean, deviation = norms.disagreement(model, images[:128])
+    assert mean.max() < 1e-3 and deviation.max() < 0.01  # unbiased against biased variance
+
+
+def test_a_shifted_running_mean_is_measured_in_standard_deviations(trained, images):
+    model = norms.with_statistics_of(trained, images[:128])
+    with torch.no_grad():
+        model.bn1.running_mean += 0.5 * model.bn1.running_var.sqrt()
+        model.bn1.running_var *= 4
+    mean, deviation = norms.disagreement(model, images[:128])
+    assert mean[0] == pytest.approx(0.5, rel=0.01) and deviation[0] == pytest.approx(1, rel=0.01)
+
+
+def test_batches_scatter_as_much_as_their_size_makes_them(trained, digits):
+    """A mean of n independent values is off by sd / √n; of 10 batches the others' mean adds a tenth."""
+    model, draw = copy.deepcopy(trained), torch.Generator().manual_seed(0)
+    x = torch.rand(1280, *digits["test"][0].shape[1:], generator=draw)
+    mean, _ = norms.scatter(model, x)
+    pixels = x[0].numel()  # what enters the first layer is a convolution of so many independent pixels
+    assert 0.1 < mean[0] * (128 * pixels) ** 0.5 < 3
+    again, _ = norms.scatter(model, x[:128].repeat(10, 1, 1, 1))
+    assert again.max() < 1e-4  # ten times the same batch
+
+
+def test_of_right_running_statistics_nothing_is_left_beyond_the_noise(trained, digits):
+    x, y = (t[:1280] for t in digits["train"])
+    model = norms.with_statistics_of(trained, bnat.to_float(x))
+    right = norms.gap(model, x, y, eps=0.0, pad=0, flip=False)
+    with torch.no_grad():
+        model.bn1.running_mean += 0.5 * model.bn1.running_var.sqrt()
+    wrong = norms.gap(model, x, y, eps=0.0, pad=0, flip=False)
+    assert abs(norm_tables.excess(right, "mean", "clean")).max() < 0.01
+    assert norm_tables.excess(wrong, "mean", "clean")[0] == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_readout_leaves_the_network_as_it_was(trained, digits):
+    before = copy.deepcopy(trained.state_dict())
+    norms.readouts(trained, *(t[:50] for t in digits["test"]))
+    after = trained.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before) and not trained.training
+
+
+def test_a_channel_that_never_fires_is_seen(trained, images):
+    model = copy.deepcopy(trained)
+    with torch.no_grad():
+        model.bn1.weight[1], model.bn1.bias[1] = 0, -1
+    low, high = norms.ranges(model, images)
+    assert (low[1], high[1]) == (-1, -1) and high[0] > low[0]
+
+
+def test_a_network_without_bn_has_its_smoothness_alone(digits):
+    found = norms.readouts(bnat.network("linear", "digits"), *(t[:20] for t in digits["test"]))
+    assert list(found) == ["ligs"]
+
+
+def test_statistics_of_other_images_change_the_accuracy(trained, digits):
+    x, y = (t[:50] for t in digits["test"])
+    found = norms.by_source(trained, (torch.zeros_like(x).repeat(6, 1, 1, 1), y.repeat(6)), x, y, eps=8 / 255)
+    assert (
+        found["clean clean"].float().mean()
+        < 0.5
+        < bnat.evaluate(trained, x, y, eps=0)["clean"].float().mean()
+    )
+    assert (found["R clean"] <= found["clean clean"]).all() and len(found) == 6
+
+
+def test_r_falls_with_the_radius_from_clean_accuracy_on(trained, digits):
+    x, y = (t[:100] for t in digits["test"])
+    found = attacks.at_radii(trained, x, y, [1, 8, 32])
+    assert list(found) == ["0", "1", "8", "32"]
+    assert torch.equal(found["0"], bnat.evaluate(trained, x, y, eps=0)["clean"])
+    rates = [flags.float().mean() for flags in found.values()]
+    assert rates == sorted(rates, reverse=True) and rates[-1] < rates[0]
+
+
+def test_the_fragility_table_says_what_was_not_run():
+    flags = np.arange(10) < 4
+    small = {"0": flags, "0.5": np.arange(10) < 1, "settings": dict(images=10, radii=[0.5])}
+    record = dict(small=small, norms=None)
+    table = norm_tables.fragility_table({"norm_batch": {10: record, 11: record}, "norm_none": {}})
+    assert table.loc["Standard training, BN", "clean %"] == "40.0 ± 0.0 (2)"
+    assert table.loc["Standard training, BN", "R % at 0.5/255"] == "10.0 ± 0.0 (2)"
+    assert table.loc["Standard training, BN", "of those right, % at 0.5/255"] == "25.0 ± 0.0 (2)"
+    assert table.loc["Standard training, no normalisation", "R % at 0.5/255"] == "not yet run"

@@ -1,0 +1,189 @@
+"""Tables, figures and sentences from planted records: what is paired with what, and what is said of it."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from study.decide import claims, select
+from study.define.experiment import experiment
+from study.define.rows import CONTROLS, ROWS, label
+from study.show import figures, sentences, tables, trust_tables
+
+TRAINED, RANDOM, LINEAR = label("finetuned"), label("random"), label("linear")
+
+
+def evaluation(rate, images=1000, **settings):
+    """An evaluation in which the first images are right, `rate` percent of them."""
+    flags = np.arange(images) < images * rate / 100
+    return dict(robust=flags, clean=flags, settings=dict(epsilon=8, images=images) | settings)
+
+
+def record(rate, seed=10, **other):
+    """A record with R and PGD-20 of `rate` percent."""
+    empty = dict.fromkeys(("curve", "checks", "features", "autoattack"))
+    both = dict(pgd=evaluation(rate), margin=evaluation(rate))
+    run = dict(data="cifar10", epochs=5, seed=seed, trainable="bn", epsilon=8.0)
+    return empty | both | dict(run=run, history=[dict(train_loss=2.1)]) | other
+
+
+def rows(**found):
+    """All rows of the study, those named with R of so many percent for seeds 10, 11, ..."""
+    shown = {key: {} for key in ROWS | CONTROLS}
+    return shown | {
+        key: {10 + i: record(r, 10 + i) for i, r in enumerate(rates)} for key, rates in found.items()
+    }
+
+
+def test_random_subsets_of_two_sizes_are_compared_on_the_images_of_both():
+    few = evaluation(0, 3, index=[2, 5, 9]) | dict(robust=np.array([True, False, True]))
+    many = evaluation(0, 4, index=[1, 2, 8, 9]) | dict(robust=np.array([False, False, False, True]))
+    a, b = tables.on_shared_images(few, many)
+    assert (a.tolist(), b.tolist()) == ([True, True], [False, True])
+    assert tables.on_shared_images(few, None) == (None, None)
+
+
+def test_a_part_of_autoattack_that_did_not_run_is_no_column():
+    parts = {"apgd-ce": np.array([True, True]), "square": np.array([True, False])}
+    flags = parts["square"]
+    attacked = parts | dict(robust=flags, settings=dict(images=2, index=[0, 1]))
+    found = {"of three classes": record(50) | dict(autoattack=attacked)}
+    shown = trust_tables.autoattack(found)
+    assert "APGD-T" not in shown.columns and shown["Square"].item() == "50.0"
+    assert shown["R − APGD-T"].item() == "not yet run"
+    assert "in 1 of 1 networks" in sentences.parts(found)
+
+
+def test_controls_are_shown_against_the_linear_classifier_and_against_bn():
+    found = rows(finetuned=[20, 21], random=[18, 18], linear=[17, 17], head=[15, 15])
+    table = tables.controls(found, {key: found[key] for key in CONTROLS})
+    against_l, against_bn = (next(c for c in table if c.startswith(t)) for t in ("R − R(L)", "R − R(BN"))
+    assert table.loc[label("head"), against_l] == "-2.0 [-2.0, -2.0] (2)"
+    assert table.loc[RANDOM, against_bn].startswith("-2.5 [") and table.loc[LINEAR, against_l] == ""
+    assert table.loc[label("bn_stats"), against_l] == "not yet run"
+
+
+def test_r_is_compared_with_autoattack_on_autoattack_s_own_images():
+    attacked = evaluation(10, 10, index=list(range(995, 1000)) + list(range(5)))
+    # on these images R is 0 of the first five and 5 of the last five
+    flags = dict.fromkeys(("apgd-ce", "apgd-t", "fab-t", "square"), np.arange(10) == 5)
+    row = trust_tables.autoattack(
+        {"a": record(20, autoattack=attacked | flags | dict(robust=np.arange(10) == 5))}
+    ).loc["a"]
+    assert (row["n"], row["R"], row["APGD-T"]) == (10, "50.0", "10.0")
+    assert row["R − APGD-T"].startswith("+40.0 [") and row["R − AutoAttack"].startswith("+40.0 [")
+
+
+STAYED = dict(history=[dict(train_loss=2.29)])
+
+
+def test_the_answer_says_r_of_both_arms_and_their_difference():
+    found = rows(finetuned=[20, 22], random=[18, 18], linear=[16, 16], linear_long=[17, 17])
+    said = sentences.sentences(found, experiment("pretrain"))
+    assert "trained features **21.0 ± 1.4 (2)**, random features **18.0 ± 0.0 (2)**" in said
+    assert "trained − random **+3.0 [" in said and "sign-flip test p = 0.500" in said
+    assert "linear classifier on the pixels, 16.0 ± 0.0 (2)" in said
+    assert "L and P after 30 epochs: 17.0 ± 0.0 (2) and not yet run" in said
+    assert "not measured yet" not in said
+
+
+def test_the_answer_says_how_many_trainings_of_random_features_took_off():
+    found = rows(finetuned=[20, 22, 21], random=[10, 18, 18])
+    found["random"][10] |= STAYED
+    said = sentences.sentences(found, experiment("pretrain"))
+    assert "**2 of 3** trainings of random features took off (67 % [9, 99])" in said
+    assert "Those alone reach R 18.0 ± 0.0 (2), and trained features are +3.5 [" in said
+
+
+def test_the_answer_says_what_two_stages_change():
+    found = rows(finetuned=[20, 22], random=[10, 18], two_stages=[19, 19])
+    said = sentences.sentences(found, experiment("pretrain"))
+    assert "random features reach **19.0 ± 0.0 (2)**; trained − these +2.0 [" in said
+    said = sentences.sentences(rows(finetuned=[20], random=[18]), experiment("pretrain"))
+    assert "clean and then adversarial: not yet run" in said
+
+
+@pytest.mark.parametrize(
+    "random, two_stages, said",
+    [
+        ([18] * 6, [18] * 3, "**It is the features**"),
+        ([18] * 6, [22] * 3, "**Trained features let BN-only AT start** (C6)"),
+        (
+            [18] * 6,
+            [18] * 2,
+            "C6s, random features with the same two stages, is confirmed, interim: 2 of 3",
+        ),
+        ([22] * 6, [18] * 3, "That it is the features is not shown: C6 is contradicted, C6s confirmed"),
+        ([18] * 5, [18] * 3, "C6 is undecided, interim: 5 of 6 seeds"),
+    ],
+)
+def test_it_is_the_features_only_if_both_claims_say_so(random, two_stages, said):
+    found = rows(finetuned=[21, 20.8, 21.2, 21, 21, 21], random=random, two_stages=two_stages)
+    assert said in sentences.sentences(found, experiment("pretrain"))
+
+
+def test_one_seed_is_said_to_be_inconclusive():
+    said = sentences.sentences(rows(finetuned=[20], random=[18]), experiment("pretrain"))
+    assert "trained − random **+2.0 (1)** points: one seed is inconclusive" in said
+
+
+def test_without_r_the_answer_says_that_pgd_decides_nothing():
+    found = rows(finetuned=[20], random=[18])
+    for key in ("finetuned", "random"):
+        found[key][10]["margin"] = None
+    said = sentences.sentences(found, experiment("pretrain"))
+    assert "(PGD-20)" in said and "it decides no claim" in said
+
+
+def test_the_random_features_that_are_looked_into_took_off():
+    found = rows(finetuned=[20, 22], random=[10, 18, 18])
+    found["random"][10] |= STAYED
+    assert sentences.said_of_representative(select.representative(found)).endswith("is not yet run.")
+    found["random"][12] |= dict(features=evaluation(0))
+    first = select.representative(found)
+    assert (first["finetuned"]["run"]["seed"], first["random"]["run"]["seed"]) == (10, 12)
+    assert f"that of seed 10, but for {RANDOM}, seed 12, the first that took off." in (
+        sentences.said_of_representative(first)
+    )
+    found = rows(finetuned=[20], random=[10])
+    found["random"][10] |= STAYED
+    first = select.representative(found)
+    assert first["random"]["run"]["seed"] == 10 and "did not take off" in sentences.said_of_representative(
+        first
+    )
+
+
+def test_r_in_the_main_table_is_corrected_by_autoattack_as_in_the_claims():
+    found = rows(at=[40, 40])
+    index = list(range(0, 1000, 4))
+    attacked = dict(robust=np.arange(250) < 90, settings=dict(epsilon=8, images=250, index=index))
+    for seed in (10, 11):
+        found["at"][seed]["autoattack"] = attacked
+    table = tables.main(found).loc[label("at")]
+    assert (
+        table["R % (1,000 images)"] == "36.0 ± 0.0 (2)"
+        and table["PGD-20 % (1,000 images)"] == "40.0 ± 0.0 (2)"
+    )
+    assert table["R and AutoAttack, two-phase % (random 250 images)"] == "36.0 ± 0.0 (2)"
+
+
+def test_a_claim_s_verdict_says_its_size_and_that_seeds_are_missing():
+    found = rows(finetuned=[24, 24.2], linear=[16, 16])
+    table = tables.claims(claims.decide(found, 10))
+    assert table.loc["C4", "verdict"] == "confirmed (meaningful), interim: 2 of 3 seeds"
+    assert tables.tint(table.loc["C4", "verdict"]) == tables.tint("confirmed") != ""
+    assert table.loc["C2", "verdict"] == "not yet run" and table.loc["C2", "points [95 %]"] == "–"
+
+
+def test_the_headline_has_a_mark_for_every_seed_and_for_every_pair():
+    found = rows(finetuned=[20, 22, 24], random=[10, 19], linear=[16, 16])
+    found["random"][10] |= STAYED
+    left, right = figures.headline(found, claims.decide(found, 10), 0.1).axes
+    assert sum(len(marks.get_offsets()) for marks in left.collections) == 7
+    hollow = [marks for marks in left.collections if 0 in marks.get_facecolors()[:, 3]]
+    assert len(hollow) == 1 and sorted(hollow[0].get_facecolors()[:, 3]) == [0, 1]
+    shown = {
+        tick.get_text().split("(")[1][:2]: len(marks.get_offsets())
+        for tick, marks in zip(right.get_yticklabels(), right.collections[::2], strict=False)
+    }
+    assert shown.keys() == {"C4", "C5", "C6"}
+    plt.close("all")
