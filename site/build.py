@@ -43,19 +43,25 @@ def formulas(markdown):
     return re.sub(f"{code}|{tex}", replace, markdown, flags=re.DOTALL)
 
 
+def caption_of(cells, number):
+    """The caption of a cell's picture: text in italics in its own output, or that starts the next cell."""
+    texts = [output.get("data", {}).get("text/markdown", "") for output in cells[number].outputs]
+    texts += [cell.source for cell in cells[number + 1 : number + 2] if cell.cell_type == "markdown"]
+    captions = [re.match(r"\*[^*].*?(?:\n\n|$)", "".join(text).strip(), re.DOTALL) for text in texts]
+    return next((caption[0].strip() for caption in captions if caption), "")
+
+
 def notebook(name, folder):
     """The body of a notebook's page; its figures lie in the folder, captions are their alternative text."""
     content = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
-    captions = {}
-    for number, cell in enumerate(content.cells):
-        if cell.cell_type == "markdown":
-            captions[number] = cell.source.strip().split("\n\n")[0].strip("*# ")
-            cell.source = formulas(cell.source)
     for number, cell in enumerate(content.cells):
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
-                caption = next((text for at, text in captions.items() if at > number), "")
-                output.metadata["image/png"] = {"alt": re.sub(r"[*`$]", "", caption)[:300]}
+                caption = re.sub(r"[*`$]", "", caption_of(content.cells, number))
+                output.metadata["image/png"] = {"alt": caption[:300]}
+    for cell in content.cells:
+        if cell.cell_type == "markdown":
+            cell.source = formulas(cell.source)
     config = Config(
         HTMLExporter={"preprocessors": ["nbconvert.preprocessors.ExtractOutputPreprocessor"]},
         ExtractOutputPreprocessor={

@@ -61,13 +61,13 @@ def other_rates(profile, data=None):
 
 
 def budget(profile, data=None):
-    """Accuracy against the adversarial epochs. Three are the first study's, at learning rates of its own."""
+    """Accuracy against the adversarial epochs; apart, the first study's, at learning rates of its own."""
     own = {PROFILES[profile][f"{step}_at"][0] for step in ("pretrain", "finetune", "scratch")}
     axis = along("epochs", sorted({1, 5, 10, 30} | own), TRAINED, profile=profile, data=data)
     for key, seeds in first_study(profile=profile, data=data).items():
         if seeds and key in TRAINED:
-            axis.setdefault(key, {})[FIRST_STUDY[key]["epochs"]] = seeds
-    return {key: dict(sorted(points.items())) for key, points in axis.items()}
+            axis[key, "first study"] = {FIRST_STUDY[key]["epochs"]: seeds}
+    return axis
 
 
 def radius(profile, data=None):
@@ -91,7 +91,7 @@ def pretraining(profile, data=None):
     rate = {key: FIRST_STUDY[key]["lr"] for key in ARMS}
     axis = along("pretrain_epochs", (1, 2, 5, 8, 10, 15), ("finetuned",), lr=rate["finetuned"], **given)
     random = study_rows(rows=dict(random=ROWS["random"]), lr=rate["random"], **given)["random"]
-    return {key: ({0: random} if random else {}) | points for key, points in axis.items()}
+    return axis | ({"random": {0: random}} if random else {})
 
 
 def bn_parameters(record):

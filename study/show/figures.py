@@ -44,30 +44,56 @@ def points(outcomes):
 
 
 def curves(networks):
-    """Held-out accuracies after each epoch and robust accuracy against ε, a line a network {key: record}."""
-    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.8), sharey=True)
-    data = [bnat.DATASETS[r["run"]["data"]] for r in networks.values()]
-    n = "/".join(sorted({f"{info['held_out']:,}" for info in data}))
-    titles = f"clean, {n} held-out images", f"PGD-10, {n} held-out images", "PGD, test images"
-    for axis, title, x in zip(axes, titles, ("epoch", "epoch", "attack radius ε (1/255)"), strict=True):
-        axis.set(xlabel=x, ylim=(0, 100), title=title)
-        for info in data:
-            chance_line(axis, info["chance"])
-    axes[0].set_ylabel("accuracy (%)")
-    for key, record in networks.items():
-        style = dict(marker="o", label=label(key), color=colour(key))
-        for axis, key in zip(axes, ("held_out_clean", "held_out_robust"), strict=False):
-            history = record["history"]
-            axis.plot([h["epoch"] for h in history], [100 * h[key] for h in history], **style)
-            axis.xaxis.get_major_locator().set_params(integer=True)
+    """Held-out accuracy after each epoch and robust accuracy against ε, a line a network {key: record}.
+
+    Trainings of different length have panels of their own; filled marks are clean accuracy, hollow ones
+    PGD-10's on the same held-out images.
+    """
+    lengths = sorted({len(record["history"]) for record in networks.values() if record["history"]})
+    shape = dict(figsize=(7.2, 2.9), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(lengths) + 1, **shape)
+    *learning, radii = axes[0]
+    info = [bnat.DATASETS[record["run"]["data"]] for record in networks.values()]
+    n = "/".join(sorted({f"{each['held_out']:,}" for each in info}))
+    for axis, length in zip(learning, lengths, strict=True):
+        axis.set(xlabel="epoch", title=f"{length} epoch{'s' if length > 1 else ''}")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    radii.set(xlabel="attack radius ε (1/255)", title="PGD, test images")
+    handles = []
+    for place, (key, record) in enumerate(networks.items()):
+        style = dict(color=colour(key) or f"C{place}", marker="o", clip_on=False)
+        handles.append(plt.Line2D([], [], color=style["color"], marker="o", label=label(key)))
+        history = record["history"]
+        if history:
+            axis, epochs = learning[lengths.index(len(history))], [h["epoch"] for h in history]
+            axis.plot(epochs, [100 * h["held_out_clean"] for h in history], **style)
+            robust = [100 * h["held_out_robust"] for h in history]
+            axis.plot(epochs, robust, linestyle="--", markerfacecolor="white", **style)
         if record["curve"]:
-            settings, shown = record["curve"]["settings"], points(record["curve"]["robust"])
-            line = axes[2].plot(settings["epsilons"], shown[:, 0], **style)[0]
-            axes[2].set_title(f"PGD, {settings['images']:,} test images")
-            band = dict(alpha=0.2, color=line.get_color(), linewidth=0)
-            axes[2].fill_between(settings["epsilons"], shown[:, 1], shown[:, 2], **band)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+            against_radius(radii, record["curve"], **style)
+    for axis in axes[0]:
+        for each in info:
+            chance_line(axis, each["chance"])
+        axis.set_ylim(0, 100)
+    axes[0][0].set_ylabel(f"accuracy (%),\n{n} held-out images" if lengths else "accuracy (%)")
+    for what, style in (("clean", {}), ("PGD-10", dict(linestyle="--", markerfacecolor="white"))):
+        handles.append(plt.Line2D([], [], color="grey", marker="o", label=f"left: {what}", **style))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
+
+
+def against_radius(axis, curve, **style):
+    """Robust accuracy against the radius of the attack, with its interval; 0 and then a log axis."""
+    settings, shown = curve["settings"], points(curve["robust"])
+    axis.plot(settings["epsilons"], shown[:, 0], **style)
+    band = dict(alpha=0.2, color=style["color"], linewidth=0)
+    axis.fill_between(settings["epsilons"], shown[:, 1], shown[:, 2], **band)
+    first, *others = [eps for eps in settings["epsilons"] if eps]
+    axis.set_xscale("symlog", linthresh=first, linscale=0.5)
+    ticks = [0, first, *(eps for eps in others if np.log2(eps / first) % 1 == 0)]
+    axis.set_xticks(ticks, [f"{eps:g}" for eps in ticks])
+    axis.minorticks_off()
+    axis.set_title(f"PGD, {settings['images']:,} test images")
 
 
 FOREST = (
@@ -149,7 +175,10 @@ def attacks(networks, epsilon, chance):
     axes[0].set(
         xscale="log", xlabel="PGD steps", ylabel=f"robust accuracy (%), ε = {epsilon:g}/255", ylim=(-2, 100)
     )
+    axes[0].set_xticks(CHECK_STEPS, CHECK_STEPS)
+    axes[0].minorticks_off()
     axes[1].set(xlabel="restarts of PGD-20")
+    axes[2].set(xlabel="attack")
     for axis in axes:
         chance_line(axis, chance)
     sizes = ", ".join(sorted({str(c["square"].size) for c in measured.values()})) or "no"
@@ -178,10 +207,10 @@ def landscape(networks):
     figure, axes = plt.subplots(1, max(len(measured), 1), figsize=(7.2, 2.1), sharey=True, squeeze=False)
     for axis, (key, c) in zip(axes[0], measured.items(), strict=False):
         radii = np.linspace(-1, 1, len(c["landscape"])) * c["settings"]["epsilon"]
-        levels = axis.contourf(radii, radii, c["landscape"], 12)
-        ends = [levels.levels[0], levels.levels[-1]]
-        figure.colorbar(levels, ax=axis, location="bottom", format="%.3g", ticks=ends)
-        axis.set(title=label(key).replace(", ", ",\n"), xlabel="b, random signs")
+        axis.contourf(radii, radii, c["landscape"], 12)
+        lowest, highest = c["landscape"].min(), c["landscape"].max()
+        name = label(key).replace(", ", ",\n") + ("" if ", " in label(key) else "\n")
+        axis.set(title=f"{name}\nloss {lowest:.2f} to {highest:.2f}", xlabel="b, random signs")
     axes[0][0].set_ylabel("a, sign of the gradient")
     sizes = ", ".join(sorted({str(c["square"].size) for c in measured.values()})) or "no"
     figure.suptitle(f"cross-entropy, mean over {sizes} test images; a, b in 1/255", fontsize=8)

@@ -7,24 +7,33 @@ Decided here: what is drawn. Not here: how a figure is written (figures.py), the
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.colors import ListedColormap
 
 import bnat_utils as bnat
 from study.decide import rates, take_off
 from study.decide.statistics import share
-from study.define.rows import colour, label
+from study.define.rows import ROWS, colour, label
 
+DEPTH = ListedColormap(plt.get_cmap("cividis")(np.linspace(0, 0.85, 256)))  # no yellow on white
+LONGER = {key for key, row in ROWS.items() if "epochs" in row.parameters}
 RATE_COLOURS = {0.2: "#0072B2", 0.8: "#D55E00", 3.2: "#009E73"}  # of the take-off figure
 
 
 def before_after(parent, record):
-    """γ and β of every BN channel before and after: (figure, a sentence)."""
-    figure, axes = plt.subplots(1, 2, figsize=(7, 3))
+    """γ and β of every BN channel before and after, as densities: (figure, a sentence)."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.2))
     said = []
     for axis, key, symbol in zip(axes, ("gamma", "beta"), "γβ", strict=True):
         before, after = (np.concatenate([layer[key] for layer in r["bn"].values()]) for r in (parent, record))
+        low, high = min(before.min(), after.min()), max(before.max(), after.max())
+        edge = 0.03 * (high - low) + 1e-3
+        limits = [low - edge, high + edge]
+        shape = dict(gridsize=45, extent=[*limits, *limits], mincnt=1, bins="log", cmap=DEPTH)
+        counted = axis.hexbin(before, after, **shape)
         axis.axline((0, 0), slope=1, color="grey", linestyle=":", linewidth=1)
-        axis.plot(before, after, ".", color="#0072B2", markersize=3, alpha=0.6)
         axis.set(xlabel=f"{symbol} before", ylabel=f"{symbol} after", title=f"{before.size:,} channels")
+        axis.set(xlim=limits, ylim=limits, aspect="equal")
+        figure.colorbar(counted, ax=axis, label="channels", shrink=0.8)
         moved, median = 100 * np.mean(before != after), np.median(np.abs(after - before))
         said.append(f"{symbol}: {moved:.0f} % of {before.size:,} moved, median |change| {median:.3f}")
     return figure, "; ".join(said)
@@ -85,47 +94,65 @@ def take_off_figure(trainings, data):
 def along(axis_points, xlabel, measures, log=True):
     """Accuracies against a parameter, of {key: {value: {seed: record}}}: a mark a seed, lines join means.
 
-    measures: {title: (kind, flags)}, a panel each. A variant of a row, its key a pair, is dashed and hollow.
+    measures: {title: (kind, flags)}, a panel each where it was measured. A variant of a row, its key a pair,
+    is dashed and hollow; a row that is trained longer than the others dotted.
     """
-    figure, axes = plt.subplots(1, len(measures), figsize=(7.2, 2.8), sharex=True)
+    every = [seeds for runs in axis_points.values() for seeds in runs.values()]
+    shown = {
+        title: measure
+        for title, measure in measures.items()
+        if any(rates.of_seeds(seeds, measure) for seeds in every)
+    }
+    figure, axes = plt.subplots(1, max(len(shown), 1), figsize=(7.2, 2.8), sharex=True, squeeze=False)
+    axes = axes[0]
     values = sorted({value for runs in axis_points.values() for value in runs}) or [1]
-    for axis, (title, measure) in zip(axes, measures.items(), strict=True):
+    for axis, (title, measure) in zip(axes, shown.items(), strict=False):
         for key, runs in axis_points.items():
             style = dict(linestyle="--", fill="none") if isinstance(key, tuple) else {}
+            style |= dict(linestyle=":", fill="none") if key in LONGER else {}
             seeds_and_mean(axis, runs, measure, label=label(key), color=colour(key), **style)
-        measured = any(line.get_xdata().size for line in axis.lines)
-        axis.set(xlabel=xlabel, title=title if measured else f"{title}: not yet run")
+        axis.set(xlabel=xlabel, title=title)
         axis.margins(y=0.1)
-        axis.set_ylim(0, None if measured else 1)
+        axis.set_ylim(0)
     axes[0].set_xscale("log" if log else "linear")
     for axis in axes:
         axis.set_xticks(values, [f"{value:g}" for value in values], rotation=90 if len(values) > 6 else 0)
         axis.minorticks_off()
     axes[0].set_xlim(min(values) / 1.5 if log else None, max(values) * 1.5 if log else None)
-    axes[0].set_ylabel("accuracy (%)")
+    axes[0].set_ylabel("accuracy (%)" if shown else "not yet run")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
 def bn_layers(pairs):
-    """γ, β, channels switched off and γ's changes of sign by layer, of {key: (record, parent or None)}."""
-    shape = dict(figsize=(7.2, 5.2), sharex=True, sharey="row", squeeze=False)
-    figure, axes = plt.subplots(4, max(len(pairs), 1), **shape)
-    for column, (row, (record, parent)) in zip(axes.T, pairs.items(), strict=False):
-        layers, style = list(record["bn"].values()), dict(color=colour(row))
-        for axis, key in zip(column, ("gamma", "beta"), strict=False):
-            low, middle, high = np.array([np.percentile(layer[key], (5, 50, 95)) for layer in layers]).T
-            axis.plot(middle, **style)
-            axis.fill_between(range(len(middle)), low, high, **style, alpha=0.25, linewidth=0)
-        column[2].plot([100 * np.mean(np.abs(layer["gamma"]) < 0.01) for layer in layers], **style)
+    """What became of γ by layer, a line a network of {key: (record, parent or None)}, in four panels.
+
+    Medians of |γ| and of |β|, channels switched off (|γ| < 0.01), and those whose γ changed its sign. Grey:
+    where the number of channels changes.
+    """
+    figure, axes = plt.subplots(2, 2, figsize=(7.2, 4.2), sharex=True)
+    titles = ("median |γ|", "median |β|", "|γ| < 0.01 (%)", "γ changed sign (%)")
+    for axis, title in zip(axes.flat, titles, strict=True):
+        axis.set_title(title)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    for key, (record, parent) in pairs.items():
+        layers, style = list(record["bn"].values()), dict(color=colour(key), label=label(key))
         known = parent and parent["weights"] == record["initial_weights"]
         before = [layer["gamma"] for layer in parent["bn"].values()] if known else [1] * len(layers)
         turned = [np.multiply(layer["gamma"], start) < 0 for layer, start in zip(layers, before, strict=True)]
-        column[3].plot([100 * np.mean(flags) for flags in turned], **style)
-        column[0].set_title(label(row).replace(", ", ",\n"))
-        column[3].set_xlabel("BN layer")
-    for axis, name in zip(axes[:, 0], ("γ", "β", "|γ| < 0.01 (%)", "γ changed sign (%)"), strict=True):
-        axis.set_ylabel(name)
+        axes[0, 0].plot([np.median(np.abs(layer["gamma"])) for layer in layers], **style)
+        axes[0, 1].plot([np.median(np.abs(layer["beta"])) for layer in layers], **style)
+        axes[1, 0].plot([100 * np.mean(np.abs(layer["gamma"]) < 0.01) for layer in layers], **style)
+        axes[1, 1].plot([100 * np.mean(flags) for flags in turned], **style)
+    if pairs:
+        record = next(iter(pairs.values()))[0]
+        sizes = [len(layer["gamma"]) for layer in record["bn"].values()]
+        for axis in axes.flat:
+            for number in np.flatnonzero(np.diff(sizes)):
+                axis.axvline(number + 0.5, color="grey", linewidth=0.5)
+    for axis in axes[1]:
+        axis.set_xlabel("BN layer, from the input on")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -134,7 +161,7 @@ def features(networks, scale=None, layer=None):
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.5))
     if scale is not None:
         fragility = next(iter(networks.values()))["features"]["fragility"]
-        shown = axes[0].scatter(fragility, scale, s=4, c=layer, linewidths=0)
+        shown = axes[0].scatter(fragility, scale, s=4, c=layer, cmap=DEPTH, linewidths=0)
         figure.colorbar(shown, label="layer (depth)")
         axes[0].set(xlabel="fragility before", ylabel="log₂ |γ after / γ before|")
         axes[0].axhline(0, color="grey", linestyle=":", linewidth=1)
@@ -144,8 +171,8 @@ def features(networks, scale=None, layer=None):
         kept = f["useful_adversarial"] / f["useful_clean"]
         for axis, values in ((axes[1], f["fragility"]), (axes[2], kept)):
             axis.plot(pd.Series(values).groupby(layers).median(), color=colour(key), label=label(key))
-    axes[1].set(xlabel="BN layer", ylabel="fragility, layer's median", ylim=(0, None))
-    axes[2].set(xlabel="BN layer", ylabel="usefulness, adversarial / clean")
+    axes[1].set(xlabel="BN layer", ylabel="fragility,\nlayer's median", ylim=(0, None))
+    axes[2].set(xlabel="BN layer", ylabel="usefulness,\nadversarial / clean")
     sizes = ", ".join(sorted({str(r["features"]["settings"]["images"]) for r in networks.values()})) or "no"
     figure.suptitle(f"{sizes} test images, PGD-20", fontsize=8)
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)

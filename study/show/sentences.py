@@ -130,44 +130,52 @@ def verdicts(decided):
 
 
 def rules(decided):
-    """Each claim's statistic and rule, in a fold."""
-    lines = [f"- **{c.key}**, {c.statistic}. {c.rule}" for c in decided]
+    """Each claim's statistic, rule, and what stands beside its verdict, in a fold."""
+    lines = []
+    for c in decided:
+        beside = f" *Beside*: {c.note}." if c.note else ""
+        lines.append(f"- **{c.key}**, {c.statistic}. {c.rule}{beside}")
     return (
-        "<details><summary>What each claim measures, and its rule</summary>\n\n"
-        + "\n".join(lines)
-        + "\n\n</details>"
+        "<details><summary>What each claim measures, its rule, and what stands beside the verdict</summary>"
+        "\n\n" + "\n".join(lines) + "\n\n</details>"
     )
 
 
 def open_questions(decided):
-    """What would decide each claim that is not decided."""
-    lines = [f"- **{c.key}** ({c.verdict}): {c.would_decide}" for c in decided if c.would_decide]
+    """What would decide each claim that is not decided; claims that want the same runs share a line."""
+    wanted = {}
+    for claim in decided:
+        if claim.would_decide:
+            wanted.setdefault((claim.verdict, claim.would_decide), []).append(claim.key)
+    lines = [f"- **{', '.join(keys)}** ({verdict}): {runs}" for (verdict, runs), keys in wanted.items()]
     return "\n".join(lines) or "Every claim is decided."
 
 
-# -------------------------------------------------------------------------------------------------- 05_trust
-def suspects(own, every):
-    """What the checks find, of tables {key: table} of the first seeds, {(key, seed): table} of every network.
+def not_run(rows):
+    """Which of some rows {key: {seed: record}} have no run, in a sentence; "" where all have."""
+    missing = [label(key) for key, seeds in rows.items() if not seeds]
+    return f"Not yet run: {'; '.join(missing)}." if missing else ""
 
-    A line a network of the first seed, and the suspect ones of the other seeds.
-    """
-    lines = [f"- **{label(key)}**: {finding(table)}." for key, table in own.items()]
-    others = {(key, seed): table for (key, seed), table in every.items() if key in own}
-    suspect = {key: finding(table) for key, table in others.items() if (table.verdict == "suspect").any()}
-    lines.append(f"\nOf all {len(others)} networks, of every seed, {len(suspect)} are suspect in some check:")
-    return "\n".join(lines + [f"- {label(key)}: {text}." for key, text in suspect.items()])
+
+# -------------------------------------------------------------------------------------------------- 05_trust
+def suspects(tables_of):
+    """What the checks find, of {(key, seed): table of trust} of every network: which are suspect, in what."""
+    suspect = {key: finding(table) for key, table in tables_of.items() if "suspect" in set(table.verdict)}
+    counted = f"{len(suspect)} of {len(tables_of)} networks, of every seed, are suspect in some check"
+    if not suspect:
+        return f"{counted}."
+    return f"{counted}:\n\n" + "\n".join(f"- {label(key)}: {text}." for key, text in suspect.items())
 
 
 def finding(table):
     """The checks of one network in a sentence."""
-    if (table.verdict == "constant").any():
+    verdicts_of = set(table.verdict)
+    if "constant" in verdicts_of:
         return "a constant classifier, to which the patterns do not apply"
-    done, bad = (table.verdict != "not yet run").sum(), list(table.index[table.verdict == "suspect"])
-    return (
-        f"suspect in {'; '.join(bad)}"
-        if bad
-        else f"no sign of gradient masking in {done} of {len(table)} checks"
-    )
+    if "suspect" in verdicts_of:
+        return f"suspect in {'; '.join(table.index[table.verdict == 'suspect'])}"
+    run = (table.verdict != "not yet run").sum()
+    return f"no sign of gradient masking in the {run} of {len(table)} checks that were run"
 
 
 def parts(networks):

@@ -7,7 +7,7 @@ and of BN (bn_tables.py, norm_tables.py).
 
 import numpy as np
 import pandas as pd
-from IPython.display import HTML
+from IPython.display import HTML, Markdown
 from scipy.stats import entropy
 
 from study.decide import axes, rates, take_off
@@ -35,6 +35,13 @@ def save(table, exp, name, shown=None):
     return styled(table if shown is None else table[shown], name)
 
 
+def listed(table, exp, name):
+    """Write a table that is long to out/<profile>/figures/<name>.csv; return a line that says where it is."""
+    records.keep(exp, {f"{name}.csv": table.to_csv().encode()})
+    rows = "1 row" if len(table) == 1 else f"{len(table)} rows"
+    return Markdown(f"{rows}: [figures/{name}.csv](../figures/{name}.csv)")
+
+
 def styled(table, name):
     """A table as a notebook shows it."""
     style = table.style.format(precision=1).set_uuid(name).map(tint)  # an id of its own, the same each time
@@ -52,23 +59,36 @@ def rate(record, kind, key="robust"):
     return percent(proportion(record[kind][key]) if record and record[kind] else None)
 
 
-def results(shown):
+ACCURACIES = ("clean % (n)", "PGD % (n)", "R % (n)", "AutoAttack % (n)")
+
+
+def result(networks):
+    """What one looks for first: the accuracies of `results`, a row each, a column a network {key: record}."""
+    return results(networks)[list(ACCURACIES)].T.rename_axis("% [95 %] (images)")
+
+
+def results(networks):
     """A row a record of {key: record or None}: rates in percent [95 % Wilson interval] (n), settings.
 
-    R: what survives PGD-20 and multi-targeted PGD. classes: effective number of labels that the images
-    attacked with PGD get, the exponential of their entropy.
+    R: what survives PGD-20 and multi-targeted PGD. judged on: test images, or training images kept for
+    tuning where a run has no others. classes: effective number of labels that the images attacked with PGD
+    get, the exponential of their entropy.
     """
     table = {}
-    for key, record in shown.items():
-        row = {"clean % (n)": rate(record, "pgd", "clean"), "PGD % (n)": rate(record, "pgd")}
-        row |= {"R % (n)": rate(record, "margin"), "AutoAttack % (n)": rate(record, "autoattack")}
+    for key, record in networks.items():
+        tuning = "tuning_" if record and not record["pgd"] and record["tuning_pgd"] else ""
+        pgd, margin = f"{tuning}pgd", f"{tuning}margin"
+        row = {"clean % (n)": rate(record, pgd, "clean"), "PGD % (n)": rate(record, pgd)}
+        row |= {"R % (n)": rate(record, margin), "AutoAttack % (n)": rate(record, "autoattack")}
+        if tuning:
+            row["AutoAttack % (n)"] = "–"
         if record:
+            row["judged on"] = "images kept for tuning" if tuning else "test images"
             run = record["run"]
             row |= {"trained": run["trainable"], "train ε": f"{run['epsilon']:g}/255"}
             row |= {"epochs": str(run["epochs"]), "lr": f"{run['lr']:g}", "seed": str(run["seed"])}
         if record and record["pgd"]:
-            pgd = record["pgd"]
-            counts, attack = pgd["adversarial_predictions"], pgd["settings"]
+            counts, attack = record["pgd"]["adversarial_predictions"], record["pgd"]["settings"]
             row |= {"test ε": f"{attack['epsilon']:g}/255", "PGD": f"{attack['steps']}x{attack['restarts']}"}
             row["top class %"] = f"{100 * max(counts) / sum(counts):.0f}"
             row["classes"] = f"{np.exp(entropy(counts)):.1f}"
@@ -76,8 +96,8 @@ def results(shown):
             if shared is not None:
                 row["PGD %, its images"] = f"{100 * shared.mean():.1f}"
         table[label(key)] = row
-    columns = ["trained", "train ε", "epochs", "lr", "seed", "test ε", "PGD", "clean % (n)", "PGD % (n)"]
-    columns += ["R % (n)", "AutoAttack % (n)", "PGD %, its images", "top class %", "classes"]
+    columns = ["trained", "train ε", "epochs", "lr", "seed", "judged on", "test ε", "PGD", *ACCURACIES]
+    columns += ["PGD %, its images", "top class %", "classes"]
     table = pd.DataFrame.from_dict(table, orient="index", columns=columns, dtype=object)
     return table.fillna("–").rename_axis("model")
 
@@ -121,8 +141,9 @@ def main(rows):
 
 
 def controls(rows, others):
-    """Both arms, L and the controls, {row key: {seed: record}}: the main table, and their differences."""
-    shown = {key: rows[key] for key in ("finetuned", "random", "linear")} | others
+    """Both arms, L and those controls {key: {seed: record}} that ran: the main table, and differences."""
+    shown = {key: rows[key] for key in ("finetuned", "random", "linear")}
+    shown |= {key: seeds for key, seeds in others.items() if seeds}
     table = main(shown)
     for base, title in (("linear", "R − R(L)"), ("finetuned", "R − R(BN-only AT, trained)")):
         table[f"{title}, points [95 %] (seeds)"] = [
@@ -216,6 +237,14 @@ def axis(points_of, title, measures=axes.TEST):
     if not table:
         table["not yet run"] = dict.fromkeys([*measures, "images"], "–")
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("% mean ± sd (seeds)")
+
+
+def explored(points_of, title, exp, name):
+    """An axis in a table; in a line where nothing but the study's own value has run."""
+    table = save(axis(points_of, title), exp, name)
+    if all(len(points) < 2 for points in points_of.values()):
+        return Markdown("Not yet run.")
+    return table
 
 
 def taken_off(trainings):

@@ -10,17 +10,36 @@ from study.decide.trust import trust
 from study.define.rows import label
 from study.show.tables import compared, same_images
 
+MARKS = {"as expected": "✓", "suspect": "✗", "not yet run": "–", "constant": "constant"}
 
-def trusted(networks, transfers=None):
-    """The checks against gradient masking side by side of {key: record}: (table, {key: table of `trust`})."""
-    own = {key: trust(record, (transfers or {}).get(key, ())) for key, record in networks.items() if record}
-    marks = {"as expected": " ✓", "suspect": " ✗", "not yet run": "not yet run", "constant": " constant"}
-    table = {label(key): c.measured.replace("–", "") + c.verdict.map(marks) for key, c in own.items()}
-    table = pd.DataFrame(table)
-    if own:
-        table.insert(0, "expected", next(iter(own.values())).expected)
-        table.insert(1, "n", pd.concat([c.n for c in own.values()], axis=1).max(axis=1))
-    return table.rename_axis("check"), own
+
+def tables_of(networks, transfers=None):
+    """{key: table of `trust`} of networks {key: record}. transfers: see `trust.from_others`."""
+    transfers = transfers or {}
+    return {key: trust(record, transfers.get(key, ())) for key, record in networks.items()}
+
+
+def numbers(checked):
+    """The checks side by side, of `tables_of`: what was measured, in percent, and the verdict."""
+    table = {}
+    for key, own in checked.items():
+        marks = own.verdict.map(MARKS | {"not yet run": "not yet run"})
+        table[label(key)] = (own.measured.replace("–", "") + " " + marks).str.strip()
+    return _with_pattern(pd.DataFrame(table), checked)
+
+
+def grid(checked):
+    """The checks side by side, of `tables_of`: the verdicts alone, as marks."""
+    table = {label(key): own.verdict.map(MARKS) for key, own in checked.items()}
+    return _with_pattern(pd.DataFrame(table), checked)
+
+
+def _with_pattern(table, checked):
+    """A table with the pattern that is expected, and the number of images, before its columns."""
+    if checked:
+        table.insert(0, "expected", next(iter(checked.values())).expected)
+        table.insert(1, "n", pd.concat([own.n for own in checked.values()], axis=1).max(axis=1))
+    return table.rename_axis("check")
 
 
 def autoattack(networks):

@@ -68,8 +68,9 @@ def test_tuning_runs_saw_none_of_the_images_that_judge_them():
 
 def test_the_first_study_is_a_point_of_the_budget_curve():
     found = axes.budget("cpu")
-    assert sorted(found["finetuned"][3]) == sorted(found["random"][3]) == [0, 1, 2]
-    assert found["random"][3][0]["run"]["lr"] == FIRST_STUDY["random"]["lr"]
+    trained, random = (found[key, "first study"][3] for key in ("finetuned", "random"))
+    assert sorted(trained) == sorted(random) == [0, 1, 2]
+    assert random[0]["run"]["lr"] == FIRST_STUDY["random"]["lr"]
 
 
 def test_capacity_is_counted_in_gamma_and_beta():
