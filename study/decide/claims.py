@@ -27,6 +27,7 @@ from study.decide.verdicts import (
     judge,
     missing_runs,
     numbers,
+    rows_lacking,
 )
 from study.define.rows import EVERY
 
@@ -165,7 +166,7 @@ def c6b(rows, first):
         key="C6b", statement="... and nothing else", rule=" ".join(c6b.__doc__.split()),
         statistic="; ".join(part.text for part in parts), values={}, mean=np.nan, low=-np.inf, high=np.inf,
         verdict="exploratory" if ran else "not yet run", size="", interim="",
-        would_decide="" if ran else missing_runs(parts), note="; ".join(ran),
+        would_decide="" if ran else missing_runs(parts), note="; ".join(ran), lacking=rows_lacking(parts),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ seeds would decide. Not here: which rows and seeds a claim is about (claims.py),
 from dataclasses import dataclass
 
 from study.decide import rates, statistics
+from study.define.rows import label
 
 DELTA = 2.0  # points: the smallest difference that is called meaningful
 MOST_SEEDS = 50  # an estimate beyond it only says that seeds will not decide
@@ -56,6 +57,7 @@ class Claim:
     interim: str  # "4 of 6 seeds" while planned seeds are missing, else ""
     would_decide: str  # the runs that would decide it; "" if it is decided
     note: str
+    lacking: tuple = ()  # keys of rows that it cannot do without and that have fewer than two seeds
 
     @property
     def seeds(self):
@@ -128,13 +130,17 @@ ESTIMATED = (clears, exceeds, does_not_exceed)  # rules that can say how many se
 
 # -------------------------------------------------------------------------------------- putting together
 def _quoted(keys):
-    return " and ".join(f'"{key}"' for key in keys)
+    return " and ".join(f'"{label(key)}"' for key in keys)
+
+
+def rows_lacking(parts):
+    """The keys of rows with fewer than two of the planned seeds, each once."""
+    return tuple(dict.fromkeys(key for part in parts for key in part.lacking))
 
 
 def missing_runs(parts):
     """What has to run before the rule can be applied."""
-    lacking = list(dict.fromkeys(key for part in parts for key in part.lacking))
-    if lacking:
+    if lacking := rows_lacking(parts):
         return f"Two seeds or more of {_quoted(lacking)}, with all that the claim measures."
     apart = [part for part in parts if len(part.values) < 2]
     return f"Two seeds or more that {_quoted(apart[0].rows)} share, on the same images."
@@ -198,5 +204,5 @@ def judge(key, statement, docstring, parts, rule=clears, notes=()):
         statistic="; ".join(part.text for part in parts), values=weakest.values,
         mean=mean, low=low, high=high, verdict=verdict, size=size,
         interim=_interim(parts) if verdict != "not yet run" else "", would_decide=would_decide,
-        note="; ".join([*said, *notes]),
+        note="; ".join([*said, *notes]), lacking=rows_lacking(parts),
     )  # fmt: skip

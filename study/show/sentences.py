@@ -142,12 +142,16 @@ def rules(decided):
 
 
 def open_questions(decided):
-    """What would decide each claim that is not decided; claims that want the same runs share a line."""
-    wanted = {}
-    for claim in decided:
-        if claim.would_decide:
-            wanted.setdefault((claim.verdict, claim.would_decide), []).append(claim.key)
-    lines = [f"- **{', '.join(keys)}** ({verdict}): {runs}" for (verdict, runs), keys in wanted.items()]
+    """What would decide each claim that is not decided; those whose rows have not run in one line."""
+    waiting = [claim for claim in decided if claim.verdict == "not yet run" and claim.lacking]
+    lines = [
+        f"- **{claim.key}** ({claim.verdict}): {claim.would_decide}"
+        for claim in decided
+        if claim.would_decide and claim not in waiting
+    ]
+    if waiting:
+        wanted = [f"**{c.key}** {' and '.join(map(label, c.lacking))}" for c in waiting]
+        lines.append(f"- Not yet run, two seeds or more of: {'; '.join(wanted)}.")
     return "\n".join(lines) or "Every claim is decided."
 
 

@@ -6,10 +6,15 @@ from test_rates import flags, with_autoattack
 
 from study.decide import claims
 from study.decide.claims import c1, c2, c3, c4, c5, c6, c6b, c6s, c7
+from study.define.rows import label
 
 FIRST = 10
 SEEDS, THREE = range(10, 16), [10, 11, 12]
 NORMS = ("norm_batch", "norm_group", "norm_instance", "norm_layer", "norm_none")
+
+
+def quoted(*keys):
+    return " and ".join(f'"{label(key)}"' for key in keys)
 
 
 def record(rate, n=1000):
@@ -118,7 +123,7 @@ NEEDED = {
 def test_a_claim_without_records_is_not_yet_run_and_names_every_row(claim):
     found = claim({}, FIRST)
     assert found.verdict == "not yet run" and found.seeds == [] and found.interim == ""
-    assert all(f'"{key}"' in found.would_decide for key in NEEDED.get(claim, ["head", "linear"]))
+    assert all(f'"{label(key)}"' in found.would_decide for key in NEEDED.get(claim, ["head", "linear"]))
 
 
 @pytest.mark.parametrize("claim, missing", [(c, key) for c in NEEDED for key in NEEDED[c]])
@@ -126,7 +131,7 @@ def test_a_claim_with_one_seed_of_one_row_is_not_yet_run_and_names_that_row(clai
     rows = {key: constant(40) for key in NEEDED[claim]} | {missing: row(40, seeds=[10])}
     found = claim(rows, FIRST)
     assert found.verdict == "not yet run"
-    assert found.would_decide == f'Two seeds or more of "{missing}", with all that the claim measures.'
+    assert found.would_decide == f'Two seeds or more of "{label(missing)}", with all that the claim measures.'
 
 
 @pytest.mark.parametrize("claim", [c2, c4, c6s])
@@ -139,7 +144,7 @@ def test_two_of_three_seeds_are_an_interim_verdict(claim):
 def test_five_seeds_of_one_sign_do_not_decide_the_primary_claim():
     found = c6({"finetuned": row(25), "random": row(20, seeds=range(10, 15))}, FIRST)
     assert (found.verdict, found.interim) == ("undecided", "5 of 6 seeds")
-    assert found.would_decide == 'the planned seeds 15 of "finetuned" and "random".'
+    assert found.would_decide == f"the planned seeds 15 of {quoted('finetuned', 'random')}."
     assert "sign-flip test: p = 0.062" in found.note
 
 
@@ -189,7 +194,9 @@ def test_rows_that_share_no_two_seeds_are_not_compared():
     found = c2(rows, FIRST)
     assert found.verdict == "not yet run" and found.seeds == [11]
     assert (found.low, found.high) == (-np.inf, np.inf)
-    assert found.would_decide == 'Two seeds or more that "at" and "finetuned" share, on the same images.'
+    assert found.would_decide == (
+        f"Two seeds or more that {quoted('at', 'finetuned')} share, on the same images."
+    )
 
 
 def test_seeds_count_only_on_the_same_number_of_images():
@@ -209,7 +216,7 @@ def test_c7_without_the_smaller_radii_is_not_yet_run():
     rows = norms()
     for r in rows["norm_none"].values():
         del r["small"]["0.5"]
-    assert c7(rows, FIRST).verdict == "not yet run" and '"norm_none"' in c7(rows, FIRST).would_decide
+    assert c7(rows, FIRST).verdict == "not yet run" and label("norm_none") in c7(rows, FIRST).would_decide
 
 
 @pytest.mark.parametrize("radius", ["0.5", "1"])
@@ -243,7 +250,7 @@ def test_the_numbers_are_points():
 
 def test_the_estimated_seeds_would_decide_and_one_fewer_would_not():
     found = c2({"at": row(40.6, sd=1), "finetuned": constant(40)}, FIRST)
-    assert found.would_decide == 'about 14 seeds of "at" and "finetuned" in place of 3.'
+    assert found.would_decide == f"about 14 seeds of {quoted('at', 'finetuned')} in place of 3."
     # half-widths: t(13) / sqrt(14) = 0.577 < 0.6 < t(12) / sqrt(13) = 0.604
     assert found.verdict == "undecided"
 
@@ -261,7 +268,7 @@ def test_what_no_number_of_seeds_decides_is_said_to_need_50_or_more():
 def test_of_several_parts_the_one_furthest_from_confirmed_is_shown():
     found = c7(norms(norm_layer=row(59.9)), FIRST)
     assert found.mean == pytest.approx(0.1)
-    assert found.would_decide.count("more seeds of") == 2 and '"norm_layer"' in found.would_decide
+    assert found.would_decide.count("more seeds of") == 2 and label("norm_layer") in found.would_decide
     assert found.note.count("[") == 8
     assert "R at 1/255, BN − no normalisation: -10.0 [-10.7, -9.3] (3)" in found.note
 

@@ -2,12 +2,14 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
+from conftest import FAST
 
-from study.decide import claims, select
+from study.decide import claims, select, trust
 from study.define.experiment import experiment
 from study.define.rows import CONTROLS, ROWS, label
-from study.show import figures, sentences, tables, trust_tables
+from study.show import figures, insights, sentences, tables, trust_tables
 
 TRAINED, RANDOM, LINEAR = label("finetuned"), label("random"), label("linear")
 
@@ -22,7 +24,7 @@ def record(rate, seed=10, **other):
     """A record with R and PGD-20 of `rate` percent."""
     empty = dict.fromkeys(("curve", "checks", "features", "autoattack"))
     both = dict(pgd=evaluation(rate), margin=evaluation(rate))
-    run = dict(data="cifar10", epochs=5, seed=seed, trainable="bn", epsilon=8.0)
+    run = dict(data="cifar10", epochs=5, lr=0.2, seed=seed, trainable="bn", epsilon=8.0)
     return empty | both | dict(run=run, history=[dict(train_loss=2.1)]) | other
 
 
@@ -59,7 +61,10 @@ def test_controls_are_shown_against_the_linear_classifier_and_against_bn():
     against_l, against_bn = (next(c for c in table if c.startswith(t)) for t in ("R − R(L)", "R − R(BN"))
     assert table.loc[label("head"), against_l] == "-2.0 [-2.0, -2.0] (2)"
     assert table.loc[RANDOM, against_bn].startswith("-2.5 [") and table.loc[LINEAR, against_l] == ""
-    assert table.loc[label("bn_stats"), against_l] == "not yet run"
+    assert label("bn_stats") not in table.index
+    assert sentences.not_run({key: found[key] for key in ("head", "bn_stats")}) == (
+        f"Not yet run: {label('bn_stats')}."
+    )
 
 
 def test_r_is_compared_with_autoattack_on_autoattack_s_own_images():
@@ -186,4 +191,67 @@ def test_the_headline_has_a_mark_for_every_seed_and_for_every_pair():
         for tick, marks in zip(right.get_yticklabels(), right.collections[::2], strict=False)
     }
     assert shown.keys() == {"C4", "C5", "C6"}
+    plt.close("all")
+
+
+def test_claims_whose_rows_have_not_run_share_a_line():
+    said = sentences.open_questions(claims.decide(rows(finetuned=[24, 24.2]), 10)).splitlines()
+    assert len(said) == 1 and f"**C4** {LINEAR}; **C5** {RANDOM} and {LINEAR}; " in said[0]
+    said = sentences.open_questions(claims.decide(rows(finetuned=[24, 19], linear=[16, 22]), 10))
+    assert said.startswith("- **C4** (undecided): the planned seeds 12 of ")
+
+
+def checked(*verdicts):
+    """A table of `trust` with these verdicts."""
+    table = pd.DataFrame({"measured": "1.0 → 0.5", "verdict": verdicts, "expected": "falls", "n": 100})
+    return table.set_axis([f"check {number}" for number in range(len(verdicts))])
+
+
+def test_the_checks_are_a_grid_of_marks_with_the_numbers_beside():
+    of = {"finetuned": checked("as expected", "suspect"), "random": checked("as expected", "not yet run")}
+    grid, numbers = trust_tables.grid(of), trust_tables.numbers(of)
+    assert grid[TRAINED].tolist() == ["✓", "✗"] and grid[RANDOM].tolist() == ["✓", "–"]
+    assert numbers[TRAINED].tolist() == ["1.0 → 0.5 ✓", "1.0 → 0.5 ✗"]
+
+
+def test_suspect_networks_are_counted_and_named():
+    passed, bad = checked("as expected", "not yet run"), checked("suspect", "as expected")
+    said = sentences.suspects({("at", 10): passed, ("random", 11): bad, ("random", 12): passed})
+    assert said.startswith("1 of 3 networks") and said.endswith(f"- {RANDOM} (seed 11): suspect in check 0.")
+    assert "in the 1 of 2 checks that were run" in sentences.finding(passed)
+    assert sentences.finding(checked("constant", "constant")).startswith("a constant classifier")
+
+
+def test_examples_of_other_networks_are_shown_beside_one_s_own():
+    right = {"at": {"at": np.array([True, False]), "random": np.array([True, True])}, "random": {}}
+    matrix = trust_tables.transferred(right)
+    assert matrix.loc[label("at"), label("random")] == 100 and matrix.loc[label("at"), label("at")] == 50
+    assert matrix.loc[label("random")].isna().all()
+    assert [flags.tolist() for flags in trust.from_others(right)["random"]] == [[True, True]]
+
+
+def test_a_run_made_to_choose_a_rate_shows_what_it_was_judged_on():
+    tuning = dict(pgd=None, margin=None, tuning_pgd=evaluation(30), tuning_margin=evaluation(20))
+    table = tables.results({"one": record(0, **tuning)}).loc["one"]
+    assert table["judged on"] == "images kept for tuning" and table["R % (n)"].startswith("20.0 [")
+    assert table["AutoAttack % (n)"] == "–"
+
+
+def test_trainings_of_two_lengths_have_panels_of_their_own():
+    networks = {}
+    for key, epochs in (("at", 5), ("standard", 15), ("random", 5)):
+        history = [dict(epoch=e + 1, held_out_clean=0.5, held_out_robust=0.2) for e in range(epochs)]
+        networks[key] = record(20) | dict(history=history)
+    axes_ = figures.curves(networks).axes
+    assert [axis.get_title() for axis in axes_[:2]] == ["5 epochs", "15 epochs"] and len(axes_) == 3
+    assert len([line for line in axes_[0].lines if line.get_marker() == "o"]) == 4
+    plt.close("all")
+
+
+def test_an_axis_shows_no_panel_for_what_was_not_measured(root):
+    points = {"finetuned": {1: {10: record(20)}, 5: {10: record(22)}}, ("random", "first study"): {}}
+    figure = insights.along(points, "epochs", dict(R=("margin", "robust"), AA=("autoattack", "robust")))
+    assert [axis.get_title() for axis in figure.axes] == ["R"]
+    exp = experiment("pretrain", **FAST)
+    assert tables.explored({"at": {5: {}}}, "epochs", exp, "a").data == "Not yet run."
     plt.close("all")
