@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import nbformat
+from nbconvert.preprocessors import ClearMetadataPreprocessor
 
 from study.decide import claims, select
 from study.define import parameters
@@ -48,10 +49,12 @@ def readme(text):
 
 
 if __name__ == "__main__":
+    # papermill's times go, the tag of the parameters stays
+    kept = dict(
+        preserve_cell_metadata_mask={"tags"}, preserve_nb_metadata_mask={"kernelspec", "language_info"}
+    )
+    clear = ClearMetadataPreprocessor(**kept)
     for path in (ROOT / "notebooks").glob("*.ipynb"):
-        notebook = nbformat.read(path, as_version=4)
-        for part in (notebook, *notebook.cells):
-            part.metadata.pop("papermill", None)
-            part.metadata.pop("execution", None)
+        notebook, _ = clear.preprocess(nbformat.read(path, as_version=4), {})
         nbformat.write(notebook, path)
     (ROOT / "README.md").write_text(readme((ROOT / "README.md").read_text()))
