@@ -72,7 +72,17 @@ def notebook(name, folder):
     body, resources = exporter.from_notebook_node(content)
     for file, image in resources["outputs"].items():
         (folder / file).write_bytes(image)
-    return body
+    for table in set(re.findall(r'href="\.\./(figures/[\w.]+)"', body)):
+        copied(table, folder)
+    body = body.replace('href="../figures/', 'href="figures/')
+    return re.sub(r'href="(\w+)\.ipynb', r'href="\1.html', body)
+
+
+def copied(file, folder):
+    """Copy a file of the repository to where it lies in the site."""
+    target = folder / file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / file, target)
 
 
 def readme(path, folder):
@@ -80,9 +90,7 @@ def readme(path, folder):
     text = re.sub(r"<!--.*?-->", "", path.read_text(), flags=re.DOTALL).replace("](../", "](")
     text = re.sub(r"\]\((?:notebooks/)?(\w+)(?:\.ipynb|/README\.md)\)", r"](\1.html)", text)
     for file in sorted(set(re.findall(r"\]\(((?!http)[^)#]+)\)", text)) - {f"{name}.html" for name in PAGES}):
-        target = folder / file
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / file, target)
+        copied(file, folder)
     return markdown2html(formulas(text))
 
 
