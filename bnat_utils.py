@@ -482,8 +482,8 @@ def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_si
                         adv[alive] = _ascend(attacked, *part, eps, step_size or eps / 4, some)
                         predictions[alive] = model(adv[alive]).argmax(1)
     clean, adversarial, y = torch.cat(clean).cpu(), torch.cat(adversarial).cpu(), y.cpu()
-    labels = dict(clean_predictions=clean, adversarial_predictions=adversarial)
-    return dict(clean=clean == y, robust=adversarial == y) | labels
+    predictions = dict(clean_predictions=clean, adversarial_predictions=adversarial)
+    return dict(clean=clean == y, robust=adversarial == y) | predictions
 
 
 def margin(logits, pairs):

@@ -46,48 +46,49 @@ def first_study(**given):
     return study_rows(rows=rows, **given)
 
 
-def tuning(profile, data=None, keys=TUNED_ROWS, lengths=TUNED):
+# given, in what follows: the parameters of a reading notebook, "profile" among them
+def tuning(keys=TUNED_ROWS, lengths=TUNED, **given):
     """Accuracy on images kept for tuning alone, against the learning rate, with weight decay and without."""
-    info = bnat.DATASETS[data or PROFILES[profile]["data"]]
+    info = bnat.DATASETS[given.get("data") or PROFILES[given["profile"]]["data"]]
     images = info["images"] - max(info["images"] // 10, info["held_out"])  # what nothing else is kept for
-    given = dict(profile=profile, data=data, train_images=images, pretrain_images=images) | lengths
+    given |= dict(train_images=images, pretrain_images=images) | lengths
     without = along("lr", RATES, keys, weight_decay=0, **given)
     return along("lr", RATES, keys, **given) | {(key, NO_DECAY): runs for key, runs in without.items()}
 
 
-def other_rates(profile, data=None):
+def other_rates(**given):
     """Accuracy of the arms on the test images at every learning rate of the grid; it chooses nothing."""
-    return along("lr", RATES, ARMS, profile=profile, data=data)
+    return along("lr", RATES, ARMS, **given)
 
 
-def budget(profile, data=None):
+def budget(**given):
     """Accuracy against the adversarial epochs; apart, the first study's, at learning rates of its own."""
-    own = {PROFILES[profile][f"{step}_at"][0] for step in ("pretrain", "finetune", "scratch")}
-    axis = along("epochs", sorted({1, 5, 10, 30} | own), TRAINED, profile=profile, data=data)
-    for key, seeds in first_study(profile=profile, data=data).items():
+    own = {PROFILES[given["profile"]][f"{step}_at"][0] for step in ("pretrain", "finetune", "scratch")}
+    axis = along("epochs", sorted({1, 5, 10, 30} | own), TRAINED, **given)
+    for key, seeds in first_study(**given).items():
         if seeds and key in TRAINED:
             axis[key, "first study"] = {FIRST_STUDY[key]["epochs"]: seeds}
     return axis
 
 
-def radius(profile, data=None):
+def radius(**given):
     """Accuracy under attacks of the ε (1/255) that the network was trained with."""
-    return along("epsilon", (2, 4, 8), TRAINED[:-1], profile=profile, data=data)
+    return along("epsilon", (2, 4, 8), TRAINED[:-1], **given)
 
 
-def capacity(profile, data=None):
+def capacity(**given):
     """Accuracy of the arms and of AT against the number of BN's parameters, over width and depth."""
     archs = ("resnet20", "resnet20x2", "resnet20x4", "resnet56")
     axis = {}
-    for key, points in along("arch", archs, TRAINED[:3], profile=profile, data=data).items():
+    for key, points in along("arch", archs, TRAINED[:3], **given | dict(arch_options=None)).items():
         sizes = {arch: bn_parameters(next(iter(seeds.values()))) for arch, seeds in points.items()}
         axis[key] = {sizes[arch]: points[arch] for arch in sorted(points, key=sizes.get)}
     return axis
 
 
-def pretraining(profile, data=None):
+def pretraining(**given):
     """Accuracy after one epoch of BN-only AT against the epochs of standard training before; 0: random."""
-    given = dict(profile=profile, data=data, epochs=1)
+    given |= dict(epochs=1)
     rate = {key: FIRST_STUDY[key]["lr"] for key in ARMS}
     axis = along("pretrain_epochs", (1, 2, 5, 8, 10, 15), ("finetuned",), lr=rate["finetuned"], **given)
     random = study_rows(rows=dict(random=ROWS["random"]), lr=rate["random"], **given)["random"]

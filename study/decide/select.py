@@ -50,7 +50,7 @@ def study_rows(profile="cpu", rows=ROWS, known=None, **given):
     known, chosen = {} if known is None else known, {}
     for key, row in rows.items():
         try:
-            exp = experiment(row.step, profile=profile, **given | row.parameters)
+            exp = experiment(row.step, profile=profile, **row.among(given))
         except ValueError:  # no such row of this network, as of a classifier without BN
             chosen[key] = {}
             continue
@@ -59,7 +59,7 @@ def study_rows(profile="cpu", rows=ROWS, known=None, **given):
             known[arch] = all_records(exp)
         chosen[key] = {}
         for seed in sorted({record["run"]["seed"] for record in known[arch].values()}):
-            name = experiment(row.step, profile=profile, **given | row.parameters | dict(seed=seed)).name
+            name = experiment(row.step, profile=profile, **row.among(given) | dict(seed=seed)).name
             if name in known[arch]:
                 chosen[key][seed] = at_epsilon(known[arch][name], exp.held_out_epsilon)
     return chosen

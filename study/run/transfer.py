@@ -31,7 +31,7 @@ def between(rows, given):
         return {}, None
     images, seed = PROFILES[given["profile"]]["curve_images"], seeds[0]
     own = {
-        key: experiment(ROWS[key].step, **given | ROWS[key].parameters | dict(seed=seed))
+        key: experiment(ROWS[key].step, **ROWS[key].among(given) | dict(seed=seed))
         for key, records_of in rows.items()
         if seed in records_of
     }

@@ -53,7 +53,7 @@ def test_an_axis_shows_every_seed_and_what_was_not_measured():
 
 
 def test_tuning_runs_saw_none_of_the_images_that_judge_them():
-    found = axes.tuning("cpu")
+    found = axes.tuning(profile="cpu")
     assert {"finetuned", "random"} <= found.keys()
     for points in found.values():
         for seeds in points.values():
@@ -67,7 +67,7 @@ def test_tuning_runs_saw_none_of_the_images_that_judge_them():
 
 
 def test_the_first_study_is_a_point_of_the_budget_curve():
-    found = axes.budget("cpu")
+    found = axes.budget(profile="cpu")
     trained, random = (found[key, "first study"][3] for key in ("finetuned", "random"))
     assert sorted(trained) == sorted(random) == [0, 1, 2]
     assert random[0]["run"]["lr"] == FIRST_STUDY["random"]["lr"]
@@ -76,3 +76,8 @@ def test_the_first_study_is_a_point_of_the_budget_curve():
 def test_capacity_is_counted_in_gamma_and_beta():
     bn = {"bn1": dict(gamma=[1.0] * 4, beta=[0.0] * 4), "bn2": dict(gamma=[1.0] * 8, beta=[0.0] * 8)}
     assert axes.bn_parameters(dict(bn=bn)) == 24
+
+
+def test_another_network_s_axes_hold_its_own_runs_alone():
+    assert "finetuned" in axes.other_rates(profile="cpu")
+    assert axes.other_rates(profile="cpu", arch="resnet56") == {}
