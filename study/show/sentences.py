@@ -31,7 +31,7 @@ def sentences(rows, exp):
     ]
     if not measured:
         said.append(
-            "These are PGD-20's rates: R, on which the claims rest, is not measured yet. PGD on the "
+            "These are accuracies under PGD-20: R, on which the claims rest, is not measured yet. PGD on the "
             "cross-entropy bounds robust accuracy from above, and overrates BN-only networks the most "
             "(`05_trust`): it decides no claim."
         )
