@@ -131,49 +131,25 @@ class Normalize(nn.Module):
         return x.to(self.out_dtype or x.dtype, memory_format=torch.channels_last)
 
 
-class Scale(nn.Module):
-    """A learnable scalar that starts at 0: SkipInit, at a residual branch's end (De & Smith 2020)."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(()))
-
-    def forward(self, x):
-        return x * self.weight
-
-
-def _groups(channels):
-    return nn.GroupNorm(max(channels // 8, 1), channels)  # of 8 channels
-
-
-NORMS = {
-    "batch": nn.BatchNorm2d, "group": _groups, "layer": functools.partial(nn.GroupNorm, 1),
-    "instance": functools.partial(nn.InstanceNorm2d, affine=True), "none": nn.Identity,
-}  # fmt: skip
-
-
-def _resnet_layers(channels, norm, widths, blocks):
-    inputs, layer = widths[0], NORMS[norm]
-    layers = [("conv1", conv3x3(channels, inputs)), ("bn1", layer(inputs)), ("relu", nn.ReLU(True))]
+def _resnet_layers(channels, norm_layer, widths, blocks):
+    inputs = widths[0]
+    layers = [("conv1", conv3x3(channels, inputs)), ("bn1", norm_layer(inputs)), ("relu", nn.ReLU(True))]
     for stage, width in enumerate(widths):
         for number in range(blocks):
             stride = 2 if stage and not number else 1
-            shortcut = nn.Sequential(conv1x1(inputs, width, 2), layer(width)) if stride > 1 else None
-            block = BasicBlock(inputs, width, stride, shortcut, norm_layer=layer)
-            if norm == "none":
-                block.bn2 = Scale()
+            shortcut = nn.Sequential(conv1x1(inputs, width, 2), norm_layer(width)) if stride > 1 else None
+            block = BasicBlock(inputs, width, stride, shortcut, norm_layer=norm_layer)
             layers.append((f"layer{stage + 1}_{number}", block))
             inputs = width
     return [*layers, ("pool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten())], inputs
 
 
-def network(arch, data="cifar10", normalize=True, norm="batch"):
+def network(arch, data="cifar10", normalize=True, norm_layer=nn.BatchNorm2d):
     """A network, float [N, C, H, W] in [0, 1] to logits [N, classes of `data`], its normalisation inside.
 
     arch: a key of ARCHS. ResNet-20/56 as in He et al. 2016, section 4.2, but with projection shortcuts; x2,
     x4: times as wide; ResNet-18 with the 3x3 stem usual on CIFAR; blocks are torchvision's. normalize: False
-    takes the images as they are. norm: of NORMS, for ResNets; "none": a bias in each convolution, and a
-    `Scale` at the end of each residual branch.
+    takes the images as they are. norm_layer: of a ResNet, makes a layer for so many channels.
     """
     info, channels = DATASETS[data], len(DATASETS[data]["mean"])
     if arch == "linear":
@@ -182,15 +158,13 @@ def network(arch, data="cifar10", normalize=True, norm="batch"):
         hidden = [("hidden", nn.Linear(channels * 64, 512)), ("relu", nn.ReLU(True))]
         layers, features = [("pool", nn.AdaptiveAvgPool2d(8)), ("flatten", nn.Flatten()), *hidden], 512
     else:
-        layers, features = _resnet_layers(channels, norm, *ARCHS[arch])
+        layers, features = _resnet_layers(channels, norm_layer, *ARCHS[arch])
     mean, std = (info["mean"], info["std"]) if normalize else ((0.0,) * channels, (1.0,) * channels)
     layers = [("normalize", Normalize(mean, std)), *layers, ("fc", nn.Linear(features, info["classes"]))]
     model = nn.Sequential(OrderedDict(layers))
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if norm == "none":
-                module.bias = nn.Parameter(torch.zeros(module.out_channels))
     return model.to(DEVICE, memory_format=torch.channels_last)
 
 
@@ -200,7 +174,7 @@ BN, NORM = nn.modules.batchnorm._BatchNorm, (nn.modules.batchnorm._NormBase, nn.
 TRAINABLE = {
     "all": (nn.Module, True), "bn": (BN, True), "norm": (NORM, True), "bn+head": ((BN, nn.Linear), True),
     "bn_affine": (BN, False), "head": (nn.Linear, False), "head+stats": (nn.Linear, True),
-    "bn_stats": ((), True),
+    "bn_stats": (BN, True),  # at a learning rate of 0
 }  # fmt: skip
 
 
@@ -210,15 +184,15 @@ def set_trainable(model, part):
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(isinstance(module, TRAINABLE[part][0]))
     chosen = [p for p in model.parameters() if p.requires_grad]
-    if not chosen and TRAINABLE[part][0]:
+    if not chosen:
         kinds = sorted({type(m).__name__ for m in model.modules() if len(m._parameters)})
         raise ValueError(f"trainable={part!r}: the network has no such layers, but {', '.join(kinds)}")
     return chosen
 
 
 def sgd(weights, lr, weight_decay=5e-4):
-    """SGD with Nesterov momentum 0.9 over a list of parameters, or None where it is empty."""
-    return torch.optim.SGD(weights, lr, 0.9, weight_decay=weight_decay, nesterov=True) if weights else None
+    """SGD with Nesterov momentum 0.9 over a list of parameters."""
+    return torch.optim.SGD(weights, lr, 0.9, weight_decay=weight_decay, nesterov=True)
 
 
 # ---------------------------------------------------------------------------------------- BN folding
@@ -387,21 +361,19 @@ def train_step(model, optimizer, x, y, *, eps=0.0, step_size=None, steps=7, stat
 
     The attack sees the network in eval mode with BN folded; running statistics see the images of the update
     alone, and none if not `statistics`. x: float [N, C, H, W] in [0, 1]; y: int64 [N]; step_size: eps / 4
-    unless given; optimizer: None changes nothing but the statistics; attacked: an earlier `fold_bn`.
+    unless given; attacked: an earlier `fold_bn`.
     """
     dtype = fast_dtype()
     if eps:
         attacked = fold_bn(model, dtype, attacked)
         x = pgd(attacked, x, y, eps=eps, step_size=step_size or eps / 4, steps=steps)
     model.train(statistics)
-    with torch.set_grad_enabled(optimizer is not None):
-        with torch.autocast(DEVICE.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            logits = model(x).float()
-        loss = F.cross_entropy(logits, y)
-    if optimizer is not None:
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    with torch.autocast(DEVICE.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        logits = model(x).float()
+    loss = F.cross_entropy(logits, y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
     return loss.detach(), (logits.argmax(1) == y).sum()
 
 
@@ -419,11 +391,12 @@ def train(
     FloatingPointError if a loss is not finite.
     """
     exact()
+    if trainable == "bn_stats":
+        lr = 0.0  # γ and β stay, bit for bit, while the statistics follow
     optimizer = optimizer or sgd(set_trainable(model, trainable), lr, weight_decay)
     if state:
         model.load_state_dict(state["model"])
-        if optimizer:
-            optimizer.load_state_dict(state["optimizer"])
+        optimizer.load_state_dict(state["optimizer"])
     done, updates = state["epoch"] if state else 0, len(labels) // batch_size
     attacked = fold_bn(model, fast_dtype()) if eps else None
     if attacked and compiled:
@@ -442,7 +415,7 @@ def train(
             for update in range(updates):  # a last, smaller batch is left out: static shapes
                 batch = order[update * batch_size : (update + 1) * batch_size]
                 x = to_float(augment(images[batch], pad, flip))
-                for group in optimizer.param_groups if optimizer else ():
+                for group in optimizer.param_groups:
                     group["lr"] = rates[update]
                 results.append(train_step(model, optimizer, x, labels[batch], attacked=attacked, **step))
                 bar.update()
@@ -451,7 +424,7 @@ def train(
                 raise FloatingPointError(f"epoch {epoch + 1}: the loss is not finite, take an lr below {lr}")
             item = dict(epoch=epoch + 1, loss=losses.mean().item(), seconds=time.perf_counter() - started)
             item |= dict(accuracy=correct.sum().item() / (updates * batch_size), model=model.state_dict())
-            item["optimizer"] = optimizer.state_dict() if optimizer else {}
+            item["optimizer"] = optimizer.state_dict()
             yield copy.deepcopy(item)  # the next epoch changes these tensors in place
 
 

@@ -164,6 +164,10 @@ def _run(step, p, defaults, data, parent):
         raise ValueError(
             f"trainable must be norm, for its γ and β, where norm is {p.norm}; got {trainable!r}"
         )
+    if p.norm == "weight" and trainable == "conv_subset":
+        raise ValueError(
+            "trainable must not be conv_subset where norm is weight: its weights are made of others"
+        )
     run = _network_of(p, arch) | dict(
         generation=GENERATION, step=step, data=data, arch=arch, parent=parent and parent.name,
         trainable=trainable, epsilon=epsilon, seed=defaults["seed"] if p.seed is None else p.seed,

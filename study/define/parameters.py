@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import bnat_utils as bnat
+from study.define.normalisations import NORMS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -72,7 +73,9 @@ class Parameters(BaseModel):
     image_size: Side = Field(32, description="to which the images of a folder are resized")
     arch: choices(bnat.ARCHS) | ImportPath | None = Field(None, description="network")
     arch_options: dict | None = Field(None, description="arguments of an arch that is an import path")
-    norm: choices(bnat.NORMS) | None = Field("batch", description="normalisation layers of a ResNet")
+    norm: choices(NORMS) | None = Field(
+        "batch", description="normalisation layers of a ResNet; weight: of weights"
+    )
     normalize: bool | None = Field(
         None,
         description="of images; None: yes, but not before `pretrain_weights` of an arch named here",

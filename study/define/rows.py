@@ -117,7 +117,7 @@ NORMALISED = by_key(  # of C7 and 07_norms: standard training under each normali
         Row(f"norm_{norm}", f"Standard training, {name}", "pretrain", dict(epsilon=0, norm=norm), short=name)
         for norm, name in dict(
             batch="BN", group="group normalisation", layer="layer normalisation",
-            instance="instance normalisation", none="no normalisation",
+            instance="instance normalisation", none="no normalisation", weight="standardised weights",
         ).items()
     )
 )  # fmt: skip
@@ -129,6 +129,10 @@ AFFINE = by_key(  # of 07_norms: AT of the affine parameters of each alone
             dict(norm=norm, trainable="norm"),
         )
         for norm in ("group", "layer", "instance")
+    ),
+    Row(
+        "affine_weight", "AT of a gain and a bias, standardised weights", "finetune",
+        dict(norm="weight", trainable="norm"),
     ),
 )  # fmt: skip
 GAMMA = by_key(  # of 07_norms: where γ starts and where weight decay pulls it

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import bnat_utils as bnat
+from study.define import normalisations
 from study.define.brought import resolve, sha256, source, weights_file
 from study.run.memory import is_lack_of_memory
 
@@ -87,7 +88,7 @@ def build(run, parent=None):
     else:
         foreign = "pretrain_weights" in (parent or run)  # trained elsewhere, on images as they are
         given = dict(normalize=run.get("normalize", not foreign), norm=run.get("norm", "batch"))
-        model = bnat.network(run["arch"], run["data"], **given)
+        model = normalisations.network(run["arch"], run["data"], **given)
     if run.get("gamma_start") == "uniform":
         for module in model.modules():
             if isinstance(module, bnat.BN):

@@ -12,6 +12,7 @@ from torch import nn
 
 from study.define import brought
 from study.define.experiment import experiment
+from study.define.normalisations import NORMS
 from study.run import networks, records, runs
 from study.run.weights import digest, network
 from study.show import elsewhere
@@ -257,7 +258,7 @@ def test_a_user_s_own_run_is_taken_up_without_a_word_of_trust(root, mine, monkey
 
 
 # ------------------------------------------------------------------------------------------- normalisations
-@pytest.mark.parametrize("norm", [norm for norm in bnat.NORMS if norm != "batch"])
+@pytest.mark.parametrize("norm", [norm for norm in NORMS if norm != "batch"])
 def test_a_network_with_another_normalisation_trains_and_is_judged(root, norm):
     exp, record = made("pretrain", norm=norm, epsilon=0, epochs=12, lr=0.2, check_images=10)
     model = network(exp.name)
@@ -265,26 +266,7 @@ def test_a_network_with_another_normalisation_trains_and_is_judged(root, norm):
     assert exp.run["norm"] == norm and record["norms"] and record["pgd"]["clean"].mean() > 0.5
 
 
-def test_the_normalisations_are_what_they_are_called():
-    groups = {}
-    for norm in ("group", "layer"):
-        layers = [m for m in bnat.network("resnet20", norm=norm).modules() if isinstance(m, nn.GroupNorm)]
-        groups[norm] = {m.num_channels // m.num_groups for m in layers}, {m.num_groups for m in layers}
-    assert groups["group"][0] == {8} and groups["layer"][1] == {1}
-    layers = [
-        m for m in bnat.network("resnet20", norm="instance").modules() if isinstance(m, nn.InstanceNorm2d)
-    ]
-    assert layers and all(m.affine and not m.track_running_stats for m in layers)
-
-
-def test_without_normalisation_a_residual_branch_starts_at_0():
-    model = bnat.network("resnet8", "digits", norm="none")
-    x = torch.rand(2, 4, 8, 8, device=bnat.DEVICE)
-    assert torch.equal(model.layer1_0(x), x)
-    assert all(m.bias is not None for m in model.modules() if isinstance(m, nn.Conv2d))
-
-
-@pytest.mark.parametrize("norm", ["group", "layer", "instance"])
+@pytest.mark.parametrize("norm", ["group", "layer", "instance", "weight"])
 def test_the_affine_parameters_of_any_normalisation_train_alone(root, norm):
     exp, _ = made("finetune", norm=norm, trainable="norm", pretrain_epochs=1)
     start, end = (network(name) for name in (exp.parent.name, exp.name))

@@ -1,0 +1,92 @@
+"""What stands in BN's place in a ResNet of bnat's: another normalisation, or none; for 07_norms.
+
+Decided here: how each is built. Not here: which of them the report compares (rows.py). A new one is an entry
+of NORMS.
+"""
+
+import functools
+import math
+
+import torch
+from torch import nn
+from torch.nn.utils.parametrize import register_parametrization
+
+import bnat_utils as bnat
+
+
+class Scale(nn.Module):
+    """A learnable scalar that starts at 0: SkipInit, at a residual branch's end (De & Smith 2020)."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return x * self.weight
+
+
+class Affine(nn.GroupNorm):
+    """A gain and a bias a channel: of a normalisation what is left without its statistics."""
+
+    def __init__(self, channels):
+        super().__init__(1, channels)
+
+    def forward(self, x):
+        return x * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+AFTER_RELU = 2 / (1 - 1 / math.pi)  # times as much variance as ReLU leaves of a normal variable comes in
+
+
+class Standardised(nn.Module):
+    """Of a convolution's weight: mean 0 and variance AFTER_RELU / fan-in, each channel's.
+
+    Scaled weight standardisation (Brock et al. 2021, section 3): what has passed a ReLU gets variance 1.
+    """
+
+    def forward(self, weight):
+        variance, mean = torch.var_mean(weight, (1, 2, 3), correction=0, keepdim=True)
+        return (weight - mean) * (AFTER_RELU / (variance * weight[0].numel() + 1e-6)).sqrt()
+
+
+def of_8_channels(channels):
+    """Group normalisation of 8 channels a group."""
+    return nn.GroupNorm(max(channels // 8, 1), channels)
+
+
+def biases_and_scales(model):
+    """A bias in each convolution, and a `Scale` at the end of each residual branch."""
+    for module in list(model.modules()):
+        if isinstance(module, nn.Conv2d):
+            module.bias = nn.Parameter(torch.zeros(module.out_channels))
+        if isinstance(module, bnat.BasicBlock):
+            module.bn2 = Scale()
+
+
+def standardised_weights(model):
+    """`Standardised` convolutions; the last gain of a residual branch starts at 0, as SkipInit's scalar."""
+    for module in list(model.modules()):
+        if isinstance(module, nn.Conv2d):
+            register_parametrization(module, "weight", Standardised())
+        if isinstance(module, bnat.BasicBlock):
+            nn.init.zeros_(module.bn2.weight)
+
+
+# the layer of so many channels, and what else is changed in the network
+NORMS = {
+    "batch": (nn.BatchNorm2d, None),
+    "group": (of_8_channels, None),
+    "layer": (functools.partial(nn.GroupNorm, 1), None),
+    "instance": (functools.partial(nn.InstanceNorm2d, affine=True), None),
+    "none": (nn.Identity, biases_and_scales),
+    "weight": (Affine, standardised_weights),
+}
+
+
+def network(arch, data, normalize=True, norm="batch"):
+    """`bnat.network` under a normalisation, a key of NORMS."""
+    layer, change = NORMS[norm]
+    model = bnat.network(arch, data, normalize, norm_layer=layer)
+    if change:
+        change(model)
+    return model.to(bnat.DEVICE, memory_format=torch.channels_last)
