@@ -1,6 +1,6 @@
 """What the answer depends on: which records stand on an axis, and what is said of them."""
 
-import numpy as np
+import planted
 import pytest
 
 from study.decide import axes
@@ -10,11 +10,9 @@ from study.show import sentences, tables
 TRAINED, RANDOM = label("finetuned"), label("random")
 
 
-def record(clean, robust, kind="tuning_margin"):
-    """A record with accuracies in percent on 1,000 images."""
-    flags = {name: np.arange(1000) < 10 * rate for name, rate in (("clean", clean), ("robust", robust))}
-    found = dict.fromkeys(("pgd", "margin", "tuning_pgd", "tuning_margin"))
-    return found | {kind.replace("margin", "pgd"): flags, kind: dict(robust=flags["robust"])}
+def record(clean, robust, tuning=True):
+    """A record with accuracies in percent, on images kept for tuning unless said otherwise."""
+    return planted.record(robust, clean=clean, tuning=tuning)
 
 
 def test_the_best_rate_is_chosen_by_r_and_not_by_clean_accuracy():
@@ -44,7 +42,7 @@ def test_a_rate_that_was_not_judged_is_not_chosen():
 
 
 def test_an_axis_shows_every_seed_and_what_was_not_measured():
-    found = {"finetuned": {5: {10: record(40, 20, "margin"), 11: record(50, 22, "margin")}}}
+    found = {"finetuned": {5: {10: record(40, 20, tuning=False), 11: record(50, 22, tuning=False)}}}
     row = tables.axis(found, "epochs").loc[f"{TRAINED}, epochs 5"]
     assert (row["clean"], row["R"], row["images"]) == ("45.0 ± 7.1 (2)", "21.0 ± 1.4 (2)", "1,000")
     row = tables.axis(found, "epochs", axes.TUNING).iloc[0]

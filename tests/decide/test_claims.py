@@ -1,8 +1,10 @@
 """Every outcome of every claim, on planted records."""
 
 import numpy as np
+import planted
 import pytest
-from test_rates import flags, with_autoattack
+from planted import flags
+from test_rates import with_autoattack
 
 from study.decide import claims
 from study.decide.claims import c1, c2, c3, c4, c5, c6, c6b, c6s, c7
@@ -19,9 +21,7 @@ def quoted(*keys):
 
 def record(rate, n=1000):
     """A record whose every accuracy is `rate` percent on n images."""
-    same = flags(rate, n)
-    small = {"0.5": same, "1": same}
-    return dict(pgd=dict(clean=same, robust=same), margin=dict(robust=same), small=small)
+    return planted.record(rate, n, small={"0.5": flags(rate, n), "1": flags(rate, n)})
 
 
 def row(rate, sd=0.3, seeds=SEEDS):

@@ -2,13 +2,9 @@
 
 import numpy as np
 import pytest
+from planted import flags
 
 from study.decide import rates
-
-
-def flags(rate, n=1000):
-    """bool [n] with so many percent true."""
-    return np.arange(n) < round(rate * n / 100)
 
 
 def with_autoattack(survivors, **settings):

@@ -1,6 +1,7 @@
 """Which trainings of random features started, on planted records."""
 
 import matplotlib.pyplot as plt
+import planted
 import pytest
 
 from study.decide import take_off
@@ -9,11 +10,7 @@ from study.show import insights, tables
 
 
 def training(lr=0.8, losses=(2.5, 2.2, 2.2, 2.2, 2.1), **changes):
-    run = (
-        dict(data="cifar10", step="scratch", parent=None, lr=lr, epochs=len(losses), weight_decay=5e-4)
-        | changes
-    )
-    return dict(run=run, history=[dict(train_loss=loss) for loss in losses])
+    return planted.record(losses=losses, run=dict(lr=lr, epochs=len(losses)) | changes)
 
 
 STAYED = (2.4, 2.3, 2.3, 2.3, 2.29)

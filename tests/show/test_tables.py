@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import FAST
+from planted import evaluation, record, seeds
 
 from study.decide import claims, select, trust
 from study.define.experiment import experiment
@@ -14,26 +15,9 @@ from study.show import figures, insights, sentences, tables, trust_tables
 TRAINED, RANDOM, LINEAR = label("finetuned"), label("random"), label("linear")
 
 
-def evaluation(rate, images=1000, **settings):
-    """An evaluation in which the first images are right, `rate` percent of them."""
-    flags = np.arange(images) < images * rate / 100
-    return dict(robust=flags, clean=flags, settings=dict(epsilon=8, images=images) | settings)
-
-
-def record(rate, seed=10, **other):
-    """A record with R and PGD-20 of `rate` percent."""
-    empty = dict.fromkeys(("curve", "checks", "features", "autoattack"))
-    both = dict(pgd=evaluation(rate), margin=evaluation(rate))
-    run = dict(data="cifar10", epochs=5, lr=0.2, seed=seed, trainable="bn", epsilon=8.0)
-    return empty | both | dict(run=run, history=[dict(train_loss=2.1)]) | other
-
-
 def rows(**found):
     """All rows of the study, those named with R of so many percent for seeds 10, 11, ..."""
-    shown = {key: {} for key in ROWS | CONTROLS}
-    return shown | {
-        key: {10 + i: record(r, 10 + i) for i, r in enumerate(rates)} for key, rates in found.items()
-    }
+    return {key: {} for key in ROWS | CONTROLS} | {key: seeds(*rates) for key, rates in found.items()}
 
 
 def test_random_subsets_of_two_sizes_are_compared_on_the_images_of_both():

@@ -1,0 +1,41 @@
+"""Records as runs leave them, planted: accuracies that are known, and no network behind them."""
+
+import numpy as np
+
+from study.run.records import kinds
+
+RUN = dict(
+    data="cifar10", arch="resnet20", step="scratch", parent=None, trainable="bn", epsilon=8.0, epochs=5,
+    lr=0.2, weight_decay=5e-4, seed=10,
+)  # fmt: skip
+
+
+def flags(rate, n=1000):
+    """bool [n], of which the first are true, so many percent."""
+    return np.arange(n) < round(rate * n / 100)
+
+
+def evaluation(rate, n=1000, clean=None, **settings):
+    """An evaluation on n images: robust on `rate` percent of them, right on `clean` percent, or as many."""
+    right = flags(rate if clean is None else clean, n)
+    return dict(robust=flags(rate, n), clean=right, settings=dict(epsilon=8, images=n) | settings)
+
+
+def record(rate=None, n=1000, clean=None, tuning=False, losses=(2.1,), run=None, **evaluations):
+    """A record with PGD-20 and R of `rate` percent, None for what was not measured.
+
+    tuning: judged on images kept for it; losses: of the adversarial training, by epoch; run: what is not as
+    in RUN; evaluations: by kind, in place of those.
+    """
+    prefix = "tuning_" if tuning else ""
+    measured = dict.fromkeys(kinds())
+    if rate is not None:
+        measured |= {f"{prefix}pgd": evaluation(rate, n, clean), f"{prefix}margin": evaluation(rate, n)}
+    history = [dict(train_loss=loss) for loss in losses]
+    return measured | dict(run=RUN | (run or {}), history=history) | evaluations
+
+
+def seeds(*rates, first=10, **same):
+    """{seed: record} with R of so many percent, from seed 10 on."""
+    numbered = enumerate(rates, first)
+    return {seed: record(rate, run=dict(seed=seed), **same) for seed, rate in numbered}
