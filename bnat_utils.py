@@ -112,7 +112,7 @@ def augment(images, pad, flip):
 # to speak of: a linear classifier on the pixels, and a perceptron on the means of an 8 x 8 grid of blocks
 ARCHS = {
     "resnet8": ((4, 8, 16), 1), "resnet20": ((16, 32, 64), 3), "resnet56": ((16, 32, 64), 9),
-    "resnet20x2": ((32, 64, 128), 3), "resnet20x4": ((64, 128, 256), 3),
+    "resnet20x0.5": ((8, 16, 32), 3), "resnet20x2": ((32, 64, 128), 3), "resnet20x4": ((64, 128, 256), 3),
     "resnet18": ((64, 128, 256, 512), 2), "linear": None, "perceptron": None,
 }  # fmt: skip
 
@@ -147,9 +147,9 @@ def _resnet_layers(channels, norm_layer, widths, blocks):
 def network(arch, data="cifar10", normalize=True, norm_layer=nn.BatchNorm2d):
     """A network, float [N, C, H, W] in [0, 1] to logits [N, classes of `data`], its normalisation inside.
 
-    arch: a key of ARCHS. ResNet-20/56 as in He et al. 2016, section 4.2, but with projection shortcuts; x2,
-    x4: times as wide; ResNet-18 with the 3x3 stem usual on CIFAR; blocks are torchvision's. normalize: False
-    takes the images as they are. norm_layer: of a ResNet, makes a layer for so many channels.
+    arch: a key of ARCHS. ResNet-20/56 as in He et al. 2016, section 4.2, but with projection shortcuts;
+    x0.5, x2, x4: times as wide; ResNet-18 with the 3x3 stem usual on CIFAR; blocks are torchvision's.
+    normalize: False takes the images as they are. norm_layer: what a ResNet has behind its convolutions.
     """
     info, channels = DATASETS[data], len(DATASETS[data]["mean"])
     if arch == "linear":

@@ -16,6 +16,7 @@ ARMS = ("finetuned", "random")
 TRAINED = (*ARMS, "at", "linear", "perceptron")
 TUNED_ROWS = (*TRAINED, "two_stages", "linear_long", "perceptron_long")
 RATES = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.05, 0.1, 0.2, 0.8, 3.2)
+RADII = (2, 4, 8)  # ε in 1/255
 NO_DECAY = "no weight decay"
 TUNED = dict(epochs=5, pretrain_epochs=15)  # the study's lengths, at which the rates were tuned; without AT
 TUNED_CLEAN = dict(epochs=15)
@@ -73,14 +74,33 @@ def budget(**given):
 
 def radius(**given):
     """Accuracy under attacks of the ε (1/255) that the network was trained with."""
-    return along("epsilon", (2, 4, 8), TRAINED[:-1], **given)
+    return along("epsilon", RADII, (*ARMS, "two_stages", "at", "linear"), **given)
+
+
+def explored(points_of):
+    """Whether anything but the study's own value of an axis {key: {value: {seed: record}}} has run."""
+    return any(len(points) > 1 for points in points_of.values())
+
+
+def gaps(radii):
+    """R of trained features less others', in points, at each ε of `radius`: {key: {ε: {seed: points}}}."""
+    trained = radii.get("finetuned", {})
+    return {
+        key: {
+            eps: rates.differences(trained[eps], seeds) for eps, seeds in radii[key].items() if eps in trained
+        }
+        for key in ("random", "two_stages")
+        if key in radii
+    }
 
 
 def capacity(**given):
-    """Accuracy of the arms and of AT against the number of BN's parameters, over width and depth."""
-    archs = ("resnet20", "resnet20x2", "resnet20x4", "resnet56")
+    """Accuracy of BN-only AT and of AT against the number of BN's parameters, over width and depth."""
+    archs = ("resnet20x0.5", "resnet20", "resnet20x2", "resnet20x4", "resnet56")
     axis = {}
-    for key, points in along("arch", archs, TRAINED[:3], **given | dict(arch_options=None)).items():
+    for key, points in along(
+        "arch", archs, (*ARMS, "two_stages", "at"), **given | dict(arch_options=None)
+    ).items():
         sizes = {arch: bn_parameters(next(iter(seeds.values()))) for arch, seeds in points.items()}
         axis[key] = {sizes[arch]: points[arch] for arch in sorted(points, key=sizes.get)}
     return axis

@@ -16,6 +16,7 @@ from study.define.rows import ROWS, colour, label
 
 DEPTH = ListedColormap(plt.get_cmap("cividis")(np.linspace(0, 0.85, 256)))  # no yellow on white
 LONGER = {key for key, row in ROWS.items() if "epochs" in row.parameters}
+BN_OF_RANDOM = ("random", "two_stages")  # rows whose adversarial training may not take off
 RATE_COLOURS = {0.2: "#0072B2", 0.8: "#D55E00", 3.2: "#009E73"}  # of the take-off figure
 
 
@@ -121,6 +122,54 @@ def along(axis_points, xlabel, measures, log=True):
     axes[0].set_xlim(min(values) / 1.5 if log else None, max(values) * 1.5 if log else None)
     axes[0].set_ylabel("accuracy (%)" if shown else "not yet run")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def against_radius(radii, gaps):
+    """R against the ε of training and attack, and by how much trained features are ahead, a mark a seed.
+
+    radii, gaps: of `decide.axes`. Hollow: an adversarial training of random features that did not take off.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.8))
+    for key, points in radii.items():
+        seeds_and_mean(left, points, rates.ROBUST, label=label(key), color=colour(key))
+        for eps, seeds in points.items():
+            accuracies = rates.of_seeds(seeds, rates.ROBUST)
+            stayed = [
+                r for seed, r in accuracies.items() if key in BN_OF_RANDOM and not rates.took_off(seeds[seed])
+            ]
+            left.plot(
+                [eps] * len(stayed), stayed, "o", markersize=4, color=colour(key), markerfacecolor="white"
+            )
+    for key, points in gaps.items():
+        means = {eps: np.mean(list(of_seed.values())) for eps, of_seed in points.items() if of_seed}
+        right.plot(list(means), list(means.values()), color=colour(key))
+        for eps, of_seed in points.items():
+            right.plot([eps] * len(of_seed), list(of_seed.values()), "o", markersize=4, color=colour(key))
+    right.axhline(0, color="grey", linewidth=0.8)
+    left.set(ylabel="R (%)", title="robust accuracy", ylim=(0, None))
+    right.set(ylabel="points of R", title="trained features less those")
+    for axis in (left, right):
+        axis.set(xlabel="ε of training and attack (1/255)")
+        axis.set_xticks(sorted({eps for points in radii.values() for eps in points}))
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def capacity(sizes, perceptron):
+    """R against the number of γ and β, of `decide.axes.capacity`; dotted: P, {seed: record}."""
+    figure, axis = plt.subplots(figsize=(4.2, 2.9))
+    for key, points in sizes.items():
+        seeds_and_mean(axis, points, rates.ROBUST, label=label(key), color=colour(key))
+    reached = list(rates.of_seeds(perceptron, rates.ROBUST).values())
+    if reached:
+        style = dict(color=colour("perceptron"), linestyle=":", label=label("perceptron"))
+        axis.axhline(np.mean(reached), **style)
+    values = sorted({value for points in sizes.values() for value in points})
+    axis.set(xscale="log", xlabel="number of γ and β", ylabel="R (%)", ylim=(0, None))
+    axis.set_xticks(values, [f"{value:,}" for value in values])
+    axis.minorticks_off()
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

@@ -245,6 +245,27 @@ def best(tuned, judge="R"):
     return "\n".join(lines) or "Not yet run."
 
 
+def numbers_of(points_of, name):
+    """Where the numbers of an axis stand, in a line; or that nothing but the study's own value has run."""
+    if axes.explored(points_of):
+        return f"The numbers: [figures/{name}.csv](../figures/{name}.csv)."
+    return "Not yet run."
+
+
+def said_of_gap(gaps, clean):
+    """By how much trained features are ahead at each ε: a line a row of `decide.axes.gaps`.
+
+    clean: the same at ε = 0, {seed: points} of clean accuracy, after clean training of what learns there.
+    """
+    lines = []
+    for key, points in gaps.items():
+        by_radius = [f"ε = 0: {rates.points(clean)}"] if clean else []
+        by_radius += [f"{eps:g}/255: {rates.points(of_seed)}" for eps, of_seed in points.items()]
+        if len(points) > 1:
+            lines.append(f"- Trained features less {label(key)}, points (seeds), {'; '.join(by_radius)}.")
+    return "\n".join(lines) or "Not yet run at other ε than the study's."
+
+
 def said_of_representative(first):
     """Which networks stand for their rows, in a sentence."""
     seeds = {key: record["run"]["seed"] for key, record in first.items()}

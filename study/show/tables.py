@@ -239,14 +239,6 @@ def axis(points_of, title, measures=axes.TEST):
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("% mean ± sd (seeds)")
 
 
-def explored(points_of, title, exp, name):
-    """An axis in a table; in a line where nothing but the study's own value has run."""
-    table = save(axis(points_of, title), exp, name)
-    if all(len(points) < 2 for points in points_of.values()):
-        return Markdown("Not yet run.")
-    return table
-
-
 def taken_off(trainings):
     """How many took off, a row a recipe and rate, with the Clopper-Pearson interval."""
     rows = {}

@@ -4,10 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import FAST
 from planted import evaluation, record, seeds
 
-from study.decide import claims, select, trust
+from study.decide import axes, claims, select, trust
 from study.define.experiment import experiment
 from study.define.rows import CONTROLS, ROWS, label
 from study.show import figures, insights, sentences, tables, trust_tables
@@ -232,10 +231,38 @@ def test_trainings_of_two_lengths_have_panels_of_their_own():
     plt.close("all")
 
 
-def test_an_axis_shows_no_panel_for_what_was_not_measured(root):
+def test_an_axis_shows_no_panel_for_what_was_not_measured():
     points = {"finetuned": {1: {10: record(20)}, 5: {10: record(22)}}, ("random", "first study"): {}}
     figure = insights.along(points, "epochs", dict(R=("margin", "robust"), AA=("autoattack", "robust")))
     assert [axis.get_title() for axis in figure.axes] == ["R"]
-    exp = experiment("pretrain", **FAST)
-    assert tables.explored({"at": {5: {}}}, "epochs", exp, "a").data == "Not yet run."
+    assert sentences.numbers_of({"at": {5: {}}}, "a") == "Not yet run."
+    assert sentences.numbers_of(points, "a").endswith("(../figures/a.csv).")
+    plt.close("all")
+
+
+def test_the_gap_is_said_and_drawn_at_each_radius():
+    radii = {
+        "finetuned": {4: seeds(40, 42), 8: seeds(20, 21, 22)},
+        "random": {4: seeds(30, 33), 8: seeds(10, 18)},
+        "at": {8: seeds(30)},
+    }
+    radii["random"][8][10] |= STAYED
+    gaps = axes.gaps(radii)
+    assert gaps == {"random": {4: {10: 10, 11: 9}, 8: {10: 10, 11: 3}}}
+    said = sentences.said_of_gap(gaps, {10: 44.0})
+    assert said.startswith(
+        f"- Trained features less {RANDOM}, points (seeds), ε = 0: +44.0 (1); 4/255: +9.5 ["
+    )
+    assert sentences.said_of_gap(axes.gaps({"finetuned": {8: seeds(20)}, "random": {8: seeds(10)}}), {}) == (
+        "Not yet run at other ε than the study's."
+    )
+    left, right = insights.against_radius(radii, gaps).axes
+    assert sum(len(line.get_xdata()) for line in left.lines if line.get_markerfacecolor() == "white") == 1
+    assert sorted(left.get_xticks()) == [4, 8] and len(right.lines) == 4
+    plt.close("all")
+
+
+def test_capacity_is_drawn_beside_the_perceptron():
+    (axis,) = insights.capacity({"finetuned": {784: seeds(18), 1568: seeds(20)}}, seeds(19, 20)).axes
+    assert [line.get_ydata()[0] for line in axis.lines if line.get_linestyle() == ":"] == [19.5]
     plt.close("all")
