@@ -24,6 +24,7 @@ from study.run.records import folders, load_record, read, read_record
 from study.run.terminal import say
 from study.run.weights import blank, checkpoint, digest, prune, save_weights, trained
 
+SMALL_RADIUS = 1 / 8  # of ε: 1/255 where ε is 8/255
 COMPILE_ABOVE = 8000  # steps of the training attack: three epochs of CIFAR-10 repay the compiling
 
 
@@ -130,6 +131,10 @@ def train(exp, data):
             with fits("BNAT_EVAL_BATCH", bnat.EVAL_BATCH):
                 held_out = bnat.evaluate(model, *data["held_out"], eps=exp.held_out_epsilon / 255, steps=10)
             rates = {f"held_out_{key}": held_out[key].float().mean().item() for key in ("clean", "robust")}
+            if run["step"] == "pretrain" and not run["epsilon"]:  # how fragile, at which clean accuracy (C7)
+                radius = exp.held_out_epsilon * SMALL_RADIUS / 255
+                small = bnat.evaluate(model, *data["held_out"], eps=radius, steps=10)
+                rates["held_out_small"] = small["robust"].float().mean().item()
             own = dict(train_loss=epoch["loss"], train_accuracy=epoch["accuracy"])
             history.append(dict(epoch=epoch["epoch"]) | own | rates)
             seconds.append(epoch["seconds"])

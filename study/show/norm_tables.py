@@ -37,6 +37,37 @@ def fragility_table(rows):
     )
 
 
+def at_equal_accuracy(rows):
+    """Standard training under each normalisation, {key: {seed: record}}, at one clean accuracy on the way.
+
+    It is the highest that every run with such a history reaches; each is looked at after the epoch whose
+    clean accuracy is nearest to it. All on held-out images: clean, and under PGD-10 of an eighth of ε.
+    """
+    runs = {}
+    for key, seeds in rows.items():
+        for seed, record in seeds.items():
+            epochs = [epoch for epoch in record["history"] if "held_out_small" in epoch]
+            if epochs:
+                runs.setdefault(key, {})[seed] = epochs
+    if not runs:
+        return pd.DataFrame(index=["not yet run"])
+    every = [epochs for of_seed in runs.values() for epochs in of_seed.values()]
+    common = min(max(epoch["held_out_clean"] for epoch in epochs) for epochs in every)
+    table = {}
+    for key, of_seed in runs.items():
+        nearest = [
+            min(epochs, key=lambda epoch: abs(epoch["held_out_clean"] - common))
+            for epochs in of_seed.values()
+        ]
+        table[label(key)] = {
+            "after epoch": "/".join(str(epoch["epoch"]) for epoch in nearest),
+            "clean %": mean_sd([100 * epoch["held_out_clean"] for epoch in nearest]),
+            "PGD-10 % at ε/8": mean_sd([100 * epoch["held_out_small"] for epoch in nearest]),
+        }
+    title = f"held-out images, nearest to {100 * common:.1f} % clean"
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis(title)
+
+
 def smoothness_table(networks):
     """LIGS of {key: record}: the mean over images with its 95 % interval, and its quartiles."""
     table = {}
