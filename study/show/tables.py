@@ -50,8 +50,9 @@ def styled(table, name):
 
 
 def settings(exp):
-    """What decides a run's weights, a row each."""
-    return styled(pd.Series(exp.run, name="value").rename_axis("setting").to_frame(), "settings")
+    """A run's name, which its record has, and what decides its weights, a row each."""
+    run = pd.Series({"name": exp.name} | exp.run, name="value")
+    return styled(run.rename_axis("setting").to_frame(), "settings")
 
 
 def rate(record, kind, key="robust"):
@@ -64,7 +65,7 @@ ACCURACIES = ("clean % (n)", "PGD % (n)", "R % (n)", "AutoAttack % (n)")
 
 def result(networks):
     """What one looks for first: the accuracies of `results`, a row each, a column a network {key: record}."""
-    return results(networks)[list(ACCURACIES)].T.rename_axis("% [95 %] (images)")
+    return results(networks)[["test ε", *ACCURACIES]].T.rename_axis("% [95 %] (images)")
 
 
 def results(networks):
