@@ -13,10 +13,15 @@ from study.run.records import kinds, read_record
 
 
 def all_records(exp, same=("data", "arch")):
-    """{name: record} of every record with the data and architecture of `exp`, committed or made here."""
+    """{name: record} of every record with the data and architecture of `exp`, committed or made here.
+
+    Of evaluations that differ in nothing but their images the one on most counts.
+    """
     roots, wanted = [root / "records" for root in (parameters.ROOT, exp.out)], plan.evaluations(exp)
     names = sorted({path.name for root in roots for path in root.glob("*")})
-    every = {name: read_record(*(root / name for root in roots), wanted=wanted) for name in names}
+    every = {
+        name: read_record(*(root / name for root in roots), wanted=wanted, exactly=False) for name in names
+    }
     return {
         name: record
         for name, record in every.items()

@@ -201,12 +201,19 @@ def kinds():
     return [*plan.MEASUREMENTS, *(f"tuning_{kind}" for kind in plan.FOR_A_CHOICE)]
 
 
-def read_record(*places, wanted=()):
+def _beside_images(settings):
+    """What of an evaluation's settings does not say on which images it is made."""
+    return {key: value for key, value in settings.items() if key not in ("images", "index")}
+
+
+def read_record(*places, wanted=None, exactly=True):
     """The finished run in the first of these folders with one, with the evaluations of its weights in all.
 
     Returns None, or run.json's content with "machine", "evaluations" ({file name: evaluation}), and under
-    each kind ("pgd", "margin", ...) the one named in `wanted`, else that on most test images, or None;
-    those on the images held out for tuning stand under "tuning_pgd" and "tuning_margin".
+    each kind ("pgd", "margin", ...) one of them, or None: the one named in `wanted`, {file name: settings},
+    which is passed over if not `exactly`; else one that is like a wanted one but for its images, of those
+    the one on most; else that on most. Those on images held out for tuning stand under "tuning_pgd" and
+    "tuning_margin".
     """
     runs = [(run, place) for place in places for run in [read(place / "run.json", parse_record)] if run]
     if not runs:
@@ -218,8 +225,12 @@ def read_record(*places, wanted=()):
     record["evaluations"] = {name: decode(e) for name, e in own.items()}
     record["machine"] = files.get(home / "machine.json")
 
+    wanted = wanted or {}
+    alike = [_beside_images(settings) for settings in wanted.values()]
+
     def rank(item):
-        return item[0] in wanted, item[1]["settings"]["images"]
+        name, settings = item[0], item[1]["settings"]
+        return exactly and name in wanted, _beside_images(settings) in alike, settings["images"]
 
     for _, e in sorted(record["evaluations"].items(), key=rank):
         prefix = "tuning_" if e["settings"].get("split") == "tuning" else ""

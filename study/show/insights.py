@@ -56,7 +56,7 @@ def take_off_figure(trainings, data):
 
     data: the name of the data set, whose number of classes says where a constant classifier's loss is.
     """
-    made, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9), width_ratios=(1.5, 1))
+    made, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9), width_ratios=(1.4, 1))
     plateau = np.log(bnat.DATASETS[data]["classes"])
     several = [record for record in trainings.values() if len(record["history"]) > 1]
     for record in several:
@@ -74,17 +74,14 @@ def take_off_figure(trainings, data):
         rate, low, high, n = share(sum(started), len(started))
         error = [[100 * (rate - low)], [100 * (high - rate)]]
         style = dict(fmt="o", markersize=5, color=RATE_COLOURS.get(lr, "grey"), capsize=2)
-        right.errorbar(place, 100 * rate, yerr=error, **style)
-        right.annotate(
-            f"{sum(started)} of {n}", (place, 100 * rate), (5, 3), textcoords="offset points", fontsize=6
-        )
-    right.set_xticks(range(len(shown)), [f"{name}\nlr {lr:g}".replace(", ", ",\n") for name, lr in shown])
-    right.set(
-        ylabel="took off (%)",
-        ylim=(-4, 104),
-        title=f"of {take_off.STUDY_LENGTH} epochs or more, 95 % interval",
-    )
-    right.margins(x=0.2)
+        right.errorbar(100 * rate, place, xerr=error, **style)
+    counted = [f"{sum(started)} of {len(started)}" for started in shown.values()]
+    names = [f"{name}, lr {lr:g}: {k}" for (name, lr), k in zip(shown, counted, strict=True)]
+    right.set_yticks(range(len(shown)), names)
+    right.invert_yaxis()
+    title = f"of {take_off.STUDY_LENGTH} epochs or more,\n95 % interval"
+    right.set(xlabel="took off (%)", xlim=(-4, 104), title=title)
+    right.margins(y=0.2)
     lines = [plt.Line2D([], [], color=shade, label=f"lr {lr:g}") for lr, shade in RATE_COLOURS.items()]
     lines += [plt.Line2D([], [], color="grey", label="another rate")]
     lines += [plt.Line2D([], [], color="black", linestyle="--", label=take_off.TWO_STAGES)]

@@ -16,25 +16,25 @@ SMOOTH = ("standard", "at", "finetuned", "random", "linear")  # rows whose LIGS 
 
 
 def fragility_table(rows):
-    """Standard training under each normalisation, {key: {seed: record}}: R at small radii, LIGS."""
+    """Standard training under each normalisation {key: {seed: record}} that ran: small radii, LIGS."""
     table = {}
     for key, seeds in rows.items():
         measured = [record["small"] for record in seeds.values() if record["small"]]
-        settings = measured[0]["settings"] if measured else dict(images=0, radii=[])
-        radii = [f"{radius:g}" for radius in settings["radii"]]
-        row = table[label(key)] = {"random test images": settings["images"]}
-        if measured:
-            row["clean %"] = mean_sd([100 * flags["0"].mean() for flags in measured])
+        if not measured:
+            continue
+        sizes = sorted({small["settings"]["images"] for small in measured})
+        radii = [f"{radius:g}" for radius in measured[0]["settings"]["radii"]]
+        row = table[label(key)] = {"random test images": "/".join(f"{n:,}" for n in sizes)}
+        row["clean %"] = mean_sd([100 * small["0"].mean() for small in measured])
         for radius in radii:
-            row[f"R % at {radius}/255"] = mean_sd([100 * flags[radius].mean() for flags in measured])
+            row[f"R % at {radius}/255"] = mean_sd([100 * small[radius].mean() for small in measured])
         for radius in radii:
-            survived = [100 * flags[radius].sum() / flags["0"].sum() for flags in measured]
+            survived = [100 * small[radius].sum() / small["0"].sum() for small in measured]
             row[f"of those right, % at {radius}/255"] = mean_sd(survived)
         smooth = [record["norms"]["ligs"].mean() for record in seeds.values() if record["norms"]]
-        row["LIGS"] = mean_sd(smooth, 3) if smooth else "not yet run"
-    return (
-        pd.DataFrame.from_dict(table, orient="index").fillna("not yet run").rename_axis("mean ± sd (seeds)")
-    )
+        row["LIGS"] = mean_sd(smooth, 3)
+    table = table or {"not yet run": {}}
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("mean ± sd (seeds)")
 
 
 def at_equal_accuracy(rows):

@@ -51,7 +51,7 @@ def styled(table, name):
 
 def settings(exp):
     """A run's name, which its record has, and what decides its weights, a row each."""
-    run = pd.Series({"name": exp.name} | exp.run, name="value")
+    run = pd.Series({"name": exp.name} | exp.run, name="value").map(str)  # whole: not 0.0 for 0.0005
     return styled(run.rename_axis("setting").to_frame(), "settings")
 
 

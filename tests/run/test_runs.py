@@ -12,11 +12,13 @@ import pytest
 import torch
 from conftest import FAST, REPOSITORY, bnat
 
+from study.decide import select
 from study.define import parameters
 from study.define.experiment import experiment
 from study.measure import plan
 from study.run import records, runs, transfer, weights
 from study.run.weights import digest, network
+from study.show import tables
 
 # a process of its own, in the repository ROOT
 HEAD = "import sys; from pathlib import Path; import bnat_utils as bnat; "
@@ -569,3 +571,20 @@ def test_every_file_of_the_committed_records_is_whole():
 def test_nothing_but_records_and_weights_is_committed_beside_them():
     kept = {path.name for path in (REPOSITORY / "records").glob("*/*") if path.suffix != ".json"}
     assert kept <= {"weights.safetensors"}
+
+
+def test_a_report_shows_the_evaluation_on_most_images_and_a_run_the_one_it_asked_for(root):
+    few, record = made("pretrain", epsilon=0, small_images=5)
+    many, _ = made("pretrain", epsilon=0, small_images=20)
+    other, _ = made("pretrain", epsilon=0, small_images=40, eval_epsilon=16)
+    assert few.name == many.name == other.name
+    assert record["small"]["settings"]["images"] == 5
+    assert records.load_record(few)["small"]["settings"]["images"] == 5
+    chosen = select.all_records(few)[few.name]["small"]["settings"]
+    assert (chosen["images"], max(chosen["radii"])) == (20, 8)  # a quarter of 32, not of 16
+
+
+def test_settings_are_shown_whole(root):
+    exp = experiment("scratch", **FAST)
+    shown = tables.settings(exp).data
+    assert ">0.0005<" in shown and f">{exp.name}<" in shown
