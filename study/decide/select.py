@@ -91,12 +91,10 @@ def representative(rows):
 
 
 def with_parents(first):
-    """{key: (record, parent or None)} of the rows with BN, {key: record}; parent: the standard network."""
-    standard = first.get("standard")
+    """{key: (record, parent or None)} of the rows with BN, {key: record}; parents are those among them."""
+    by_name = {record["name"]: record for record in first.values()}
     return {
-        key: (record, standard if record["run"]["parent"] else None)
-        for key, record in first.items()
-        if record["bn"]
+        key: (record, by_name.get(record["run"]["parent"])) for key, record in first.items() if record["bn"]
     }
 
 

@@ -35,13 +35,14 @@ def gamma_beta_table(pairs):
     for key, (record, parent) in pairs.items():
         g, b = flat(record, "gamma"), flat(record, "beta")
         g0, b0 = starts(record, parent)
+        known = not np.isnan(g0).any()
         table[label(key)] = {
             "channels": g.size,
-            "switched off before (%)": f"{100 * np.mean(abs(g0) < 0.01):.1f}",
+            "switched off before (%)": f"{100 * np.mean(abs(g0) < 0.01):.1f}" if known else "–",
             "switched off (%)": f"{100 * np.mean(abs(g) < 0.01):.1f}",
             "γ < 0 (%)": f"{100 * np.mean(g < 0):.1f}",
-            "γ changed sign (%)": f"{100 * np.mean(g * g0 < 0):.1f}",
-            "β changed sign (%)": f"{100 * np.mean(b * b0 < 0):.1f}" if parent else "–",
+            "γ changed sign (%)": f"{100 * np.mean(g * g0 < 0):.1f}" if known else "–",
+            "β changed sign (%)": f"{100 * np.mean(b * b0 < 0):.1f}" if known and parent else "–",
             "median |γ|, before → after": f"{np.median(abs(g0)):.2f} → {np.median(abs(g)):.2f}",
             "median β, before → after": f"{np.median(b0):+.2f} → {np.median(b):+.2f}",
         }

@@ -13,6 +13,7 @@ import bnat_utils as bnat
 from study.decide import rates, take_off
 from study.decide.statistics import share
 from study.define.rows import ROWS, colour, label
+from study.show.bn_tables import starts
 
 DEPTH = ListedColormap(plt.get_cmap("cividis")(np.linspace(0, 0.85, 256)))  # no yellow on white
 LONGER = {key for key, row in ROWS.items() if "epochs" in row.parameters}
@@ -183,13 +184,15 @@ def bn_layers(pairs):
         axis.xaxis.get_major_locator().set_params(integer=True)
     for key, (record, parent) in pairs.items():
         layers, style = list(record["bn"].values()), dict(color=colour(key), label=label(key))
-        known = parent and parent["weights"] == record["initial_weights"]
-        before = [layer["gamma"] for layer in parent["bn"].values()] if known else [1] * len(layers)
+        before = np.split(
+            starts(record, parent)[0], np.cumsum([len(layer["gamma"]) for layer in layers])[:-1]
+        )
         turned = [np.multiply(layer["gamma"], start) < 0 for layer, start in zip(layers, before, strict=True)]
         axes[0, 0].plot([np.median(np.abs(layer["gamma"])) for layer in layers], **style)
         axes[0, 1].plot([np.median(np.abs(layer["beta"])) for layer in layers], **style)
         axes[1, 0].plot([100 * np.mean(np.abs(layer["gamma"]) < 0.01) for layer in layers], **style)
-        axes[1, 1].plot([100 * np.mean(flags) for flags in turned], **style)
+        if not np.isnan(np.concatenate(before)).any():
+            axes[1, 1].plot([100 * np.mean(flags) for flags in turned], **style)
     if pairs:
         record = next(iter(pairs.values()))[0]
         sizes = [len(layer["gamma"]) for layer in record["bn"].values()]

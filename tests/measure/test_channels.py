@@ -1,12 +1,14 @@
 """What BN does to features: the measures, and the tables made of them."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from conftest import bnat
 
+from study.decide import select
 from study.measure import channels
-from study.show import bn_tables
+from study.show import bn_tables, insights
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +130,20 @@ def test_the_share_that_weight_decay_switches_off_is_said_with_its_control():
     whole = bn_tables.switched_off_sentence(random, bare)
     assert "Without it 12 % are switched off, at 30.0 % under PGD." in whole
     assert bn_tables.switched_off_sentence(None, None) == "Not yet run."
+
+
+def test_what_random_features_with_two_stages_started_from_is_not_the_standard_network():
+    standard, clean = recorded([1.0] * 8, [0.0] * 8), recorded([-0.5] * 8, [0.0] * 8)
+    first = {"standard": standard | dict(name="pretrain_a"), "bn_clean": clean | dict(name="scratch_a")}
+    two = recorded([0.5] * 8, [0.0] * 8, parent="scratch_a") | dict(name="finetune_a")
+    first["two_stages"] = two | dict(initial_weights=clean["weights"])
+    pairs = select.with_parents(first)
+    assert pairs["two_stages"][1]["name"] == "scratch_a" and pairs["standard"][1] is None
+    table = bn_tables.gamma_beta_table(pairs)
+    assert table.loc["BN-only AT after BN-only clean, random", "γ changed sign (%)"] == "100.0"
+    panel = insights.bn_layers(pairs).axes[3]
+    assert panel.lines[2].get_ydata().tolist() == [100, 100]
+    orphan = {"two_stages": (first["two_stages"], None)}
+    assert bn_tables.gamma_beta_table(orphan).iloc[0]["γ changed sign (%)"] == "–"
+    assert len(insights.bn_layers(orphan).axes[3].lines) == 0
+    plt.close("all")
