@@ -197,7 +197,7 @@ def decode(evaluation):
 
 
 def kinds():
-    """The kinds of evaluations that a record may hold, those on images kept for tuning apart."""
+    """The kinds of evaluations that a record may hold; on images kept for tuning by names of their own."""
     return [*plan.MEASUREMENTS, *(f"tuning_{kind}" for kind in plan.FOR_A_CHOICE)]
 
 
