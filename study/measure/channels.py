@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import bnat_utils as bnat
-from study.measure.attacks import adversarial, input_gradient
+from study.measure.attacks import adversarial
 from study.measure.norms import bn_layers, watched
 
 
@@ -41,13 +41,11 @@ def bn_features(model, x, y, *, eps):
     model. Returns float [channels], layers in the order of the record's "bn": "fragility", mean
     |f(adv) - f(x)| over f's standard deviation; "useful_clean", "useful_adversarial", see `usefulness`;
     "shift", the mean's move between clean and adversarial inputs over the standard deviation;
-    "variance_ratio", adversarial over clean. And int8 [4, C, H, W], for pictures: "gradient", the input's,
-    127 its image's largest; "perturbation", 127 is eps.
+    "variance_ratio", adversarial over clean.
     """
     x = bnat.to_float(x)
     adv = adversarial(model, x, y, eps=eps)
     (clean, mean, variance), (moved, mean_adv, variance_adv) = moments(model, x), moments(model, adv)
-    gradient = input_gradient(model, x[:4].clone(), y[:4])
     numbers = dict(
         fragility=(moved - clean).abs().mean(0) / clean.std(0).clamp_min(1e-12),
         useful_clean=usefulness(clean, y),
@@ -55,7 +53,4 @@ def bn_features(model, x, y, *, eps):
         shift=(mean_adv - mean).abs() / variance.clamp_min(1e-12).sqrt(),
         variance_ratio=variance_adv / variance.clamp_min(1e-12),
     )
-    largest = gradient.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30)
-    shown = dict(gradient=gradient / largest, perturbation=(adv - x)[:4] / eps)
-    numbers = {key: value.float().cpu() for key, value in numbers.items()}
-    return numbers | {key: (127 * value).round().to(torch.int8).cpu() for key, value in shown.items()}
+    return {key: value.float().cpu() for key, value in numbers.items()}

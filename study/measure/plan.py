@@ -1,7 +1,7 @@
 """What is measured of a network: the registry of measurements, and those that a run was asked for.
 
 Decided here: which parameter asks for which measurement, on which images it is made, what its file is called.
-Not here: how each measures (attacks.py, masking.py, channels.py, norms.py), when it is made and kept
+Not here: how each measures (the other rooms of this floor), when it is made and kept
 (run/runs.py). A new measurement is a function and an entry of MEASUREMENTS.
 """
 
@@ -13,11 +13,12 @@ import torch
 
 import bnat_utils as bnat
 from study.define.experiment import has_bn
-from study.measure import attacks, channels, masking, norms
+from study.measure import attacks, channels, masking, norms, perturbations
 
 EVALUATION = 2  # raise it when a change to the code changes what an evaluation says
 GAP_IMAGES = 1280  # ten batches of training
 CURVE = (0, 0.125, 0.25, 0.5, 0.75, 1, 1.5, 2, 4)  # radii, in the ε of the evaluation
+PICTURED = 2  # images whose perturbation is shown
 SMALL = (1 / 32, 1 / 16, 1 / 8, 1 / 4)  # those that break fragile features in part
 
 
@@ -84,6 +85,11 @@ def checks(exp):
 
 def features(exp):
     return dict(epsilon=exp.asked.epsilon, images=exp.asked.curve_images if looked_into(exp) else 0)
+
+
+def pictured(exp):
+    n = min(exp.asked.curve_images, PICTURED) if looked_into(exp) else 0
+    return dict(epsilon=exp.asked.epsilon, images=n)
 
 
 def small(exp):
@@ -153,6 +159,10 @@ def measure_features(model, x, y, settings, beside):
     return channels.bn_features(model, x, y, eps=radius(settings))
 
 
+def measure_perturbations(model, x, y, settings, beside):
+    return perturbations.perturbations(model, x, y, eps=radius(settings))
+
+
 def measure_small(model, x, y, settings, beside):
     return attacks.at_radii(model, x, y, settings["radii"])
 
@@ -179,6 +189,7 @@ MEASUREMENTS = {
         Measurement("autoattack", "aa_images", autoattack, measure_autoattack),
         Measurement("checks", "check_images", checks, measure_checks),
         Measurement("features", "check_images", features, measure_features),
+        Measurement("perturbations", "check_images", pictured, measure_perturbations),
         Measurement("small", "small_images", small, measure_small),
         Measurement("norms", "check_images", readouts, measure_readouts),
         Measurement("gap", "check_images", gap, measure_gap),

@@ -13,19 +13,26 @@ from tqdm import tqdm
 import bnat_utils as bnat
 from study.define.brought import splits
 
+CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
+
+
+def class_names(name):
+    """What the classes of a data set are called; by their numbers, where only those are known."""
+    return CIFAR10 if name == "cifar10" else [str(number) for number in range(bnat.DATASETS[name]["classes"])]
+
 
 def chance(name):
     """The share of the most frequent class of a data set, 0 to 1: the accuracy of a constant classifier."""
     return bnat.DATASETS[name]["chance"]
 
 
-def _images(split, size, title):
+def _images(split, size, title, n=None):
     """A split, in an order drawn once (the files' is by class): uint8 [N, 3, size, size], int64 [N].
 
-    ValueError: a file that is no image, or not a whole one.
+    n: only so many of its first. ValueError: a file that is no image, or not a whole one.
     """
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0)).tolist()
-    images = torch.empty(len(split), 3, size, size, dtype=torch.uint8)
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0)).tolist()[:n]
+    images = torch.empty(len(order), 3, size, size, dtype=torch.uint8)
     for number, index in enumerate(tqdm(order, desc=title, delay=3)):
         path = split.samples[index][0]
         try:
@@ -70,3 +77,16 @@ def load(name, data_dir, download=True):
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".{name}.lock"):
         return bnat.load_data(name, root)
+
+
+def first_test_images(exp, n):
+    """The first n test images of an experiment's data, uint8 [n, C, H, W], or None: they are not here."""
+    name, root = exp.run["data"], bnat.data_folder(exp.data_dir)
+    try:
+        if name.startswith("folder_"):
+            images = _images(splits(root)[1], bnat.DATASETS[name]["size"], "test/", n)[0]
+        else:
+            images = bnat.load_data(name, root, download=False)["test"][0][:n]
+    except ValueError:
+        return None
+    return images.cpu().numpy()

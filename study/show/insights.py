@@ -228,25 +228,6 @@ def features(networks, scale=None, layer=None):
     return figure
 
 
-def pictures(networks):
-    """Input gradient and PGD-20 perturbation of the first two test images, {key: record}; grey is zero."""
-    height = max(len(networks), 1)
-    figure, axes = plt.subplots(height, 4, figsize=(5.0, 1.25 * height), squeeze=False)
-    for row, (key, record) in zip(axes, networks.items(), strict=False):
-        f = record["features"]
-        for number, (kind, name) in enumerate((("gradient", "gradient"), ("perturbation", "perturbation"))):
-            for place in (0, 1):
-                panel = (f[kind][place] / 127 + 1) / 2
-                picture = np.moveaxis(panel, 0, -1) if len(panel) == 3 else panel[0]
-                row[2 * place + number].imshow(picture, cmap="gray", vmin=0, vmax=1)
-                axes[0][2 * place + number].set_title(name)
-        row[0].set_ylabel(label(key).replace(", ", ",\n"), fontsize=6)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-    return figure
-
-
 # ---------------------------------------------------------------------------------------------- 07_norms
 def disagreement(networks):
     """TID on adversarial batches less its noise floor, by BN layer, of {key: record}; the first apart."""
