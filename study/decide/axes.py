@@ -15,7 +15,7 @@ from study.define.rows import CONTROLS, FIRST_STUDY, ROWS
 ARMS = ("finetuned", "random")
 TRAINED = (*ARMS, "at", "linear", "perceptron")
 TUNED_ROWS = (*TRAINED, "two_stages", "linear_long", "perceptron_long")
-RATES = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.05, 0.1, 0.2, 0.8, 3.2)
+RATES = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.0125, 0.03, 0.05, 0.1, 0.2, 0.8, 3.2)
 RADII = (2, 4, 8)  # ε in 1/255
 NO_DECAY = "no weight decay"
 TUNED = dict(epochs=5, pretrain_epochs=15)  # the study's lengths, at which the rates were tuned; without AT

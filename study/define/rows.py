@@ -71,8 +71,8 @@ ROWS = by_key(  # of the main table
         short="BN-only AT after BN-only clean training, random", colour="#8C564B",
     ),
     Row(
-        "linear_long", "AT, linear classifier, 30 epochs", "pretrain", dict(arch="linear", epochs=30),
-        colour="#000000",
+        "linear_long", "AT, linear classifier, 30 epochs", "pretrain",
+        dict(arch="linear", epochs=30, lr=0.003), colour="#000000",
     ),
     Row(
         "perceptron_long", "AT, perceptron, 30 epochs", "pretrain", dict(arch="perceptron", epochs=30),
