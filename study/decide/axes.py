@@ -10,7 +10,7 @@ import bnat_utils as bnat
 from study.decide import rates
 from study.decide.select import study_rows
 from study.define.parameters import PROFILES
-from study.define.rows import CONTROLS, FIRST_STUDY, ROWS
+from study.define.rows import CONTROLS, EVERY, FIRST_STUDY, ROWS
 
 ARMS = ("finetuned", "random")
 TRAINED = (*ARMS, "at", "linear", "perceptron")
@@ -20,6 +20,7 @@ RADII = (2, 4, 8)  # ε in 1/255
 NO_DECAY = "no weight decay"
 TUNED = dict(epochs=5, pretrain_epochs=15)  # the study's lengths, at which the rates were tuned; without AT
 TUNED_CLEAN = dict(epochs=15)
+TUNED_NORMS = dict(epochs=5)  # a third of what standard training has, for time's sake
 TEST = {"clean": rates.CLEAN, "PGD-20": rates.PGD, "R": rates.ROBUST}
 TUNING = {name: (f"tuning_{kind}", flags) for name, (kind, flags) in TEST.items()}
 
@@ -28,8 +29,8 @@ def along(name, values, keys, **given):
     """{key: {value: {seed: record}}} of some rows at each value of a notebook parameter, where they ran."""
     axis, known, rows = {}, {}, {}
     for key in keys:
-        own = {parameter: value for parameter, value in ROWS[key].parameters.items() if parameter != name}
-        rows[key] = replace(ROWS[key], parameters=own)
+        own = {parameter: value for parameter, value in EVERY[key].parameters.items() if parameter != name}
+        rows[key] = replace(EVERY[key], parameters=own)
     for value in values:
         for key, seeds in study_rows(rows=rows, known=known, **given | {name: value}).items():
             if seeds:
