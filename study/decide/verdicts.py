@@ -130,7 +130,9 @@ ESTIMATED = (clears, exceeds, does_not_exceed)  # rules that can say how many se
 
 # -------------------------------------------------------------------------------------- putting together
 def _quoted(keys):
-    return " and ".join(f'"{label(key)}"' for key in keys)
+    """The labels of one or more rows, in quotes, as a sentence lists them."""
+    *first, last = (f'"{label(key)}"' for key in keys)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def rows_lacking(parts):

@@ -6,7 +6,7 @@ import pytest
 from planted import flags
 from test_rates import with_autoattack
 
-from study.decide import claims
+from study.decide import claims, verdicts
 from study.decide.claims import c1, c2, c3, c4, c5, c6, c6b, c6s, c7
 from study.define.rows import label
 
@@ -287,3 +287,13 @@ def test_every_claim_carries_its_rule():
     for c in found:
         if c.key != "C6b":
             assert c.rule.startswith("Confirmed: ") and "Contradicted: " in c.rule
+
+
+def test_rows_that_lack_are_listed_as_in_a_sentence():
+    """Three rows: a comma, then "and"."""
+    keys = ("finetuned_head", "random_head", "bn_stats")
+    first, second, third = (f'"{label(key)}"' for key in keys)
+    part = verdicts.Part("", keys, {}, planned=(10, 11), lacking=keys)
+    assert verdicts.missing_runs([part]) == (
+        f"Two seeds or more of {first}, {second} and {third}, with all that the claim measures."
+    )
