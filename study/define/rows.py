@@ -75,8 +75,8 @@ ROWS = by_key(  # of the main table
         dict(arch="linear", epochs=30, lr=0.003), colour="#000000",
     ),
     Row(
-        "perceptron_long", "AT, perceptron, 30 epochs", "pretrain", dict(arch="perceptron", epochs=30),
-        colour="#56B4E9",
+        "perceptron_long", "AT, perceptron, 30 epochs", "pretrain",
+        dict(arch="perceptron", epochs=30, lr=0.05), colour="#56B4E9",
     ),
 )  # fmt: skip
 
