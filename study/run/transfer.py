@@ -20,22 +20,17 @@ from study.run.records import folders, read_record
 from study.run.weights import digest, trained
 
 
-def between(rows, given):
-    """PGD-20 examples made on each row's network of the first seed, shown to all of these.
+def between(networks, given):
+    """PGD-20 examples made on each row's network, {key: record}, shown to all of these.
 
-    rows: {key: {seed: record}}; given: the parameters of a reading notebook. Returns {source: {target:
-    bool [n]}}, by key, and the seed; None where no row has run.
+    given: the parameters of a reading notebook. Returns {source: {target: bool [n]}}, by key.
     """
-    seeds = sorted({seed for records_of in rows.values() for seed in records_of})
-    if not seeds:
-        return {}, None
-    images, seed = PROFILES[given["profile"]]["curve_images"], seeds[0]
+    images = PROFILES[given["profile"]]["curve_images"]
     own = {
-        key: experiment(ROWS[key].step, **ROWS[key].among(given) | dict(seed=seed))
-        for key, records_of in rows.items()
-        if seed in records_of
+        key: experiment(ROWS[key].step, **ROWS[key].among(given) | dict(seed=record["run"]["seed"]))
+        for key, record in networks.items()
     }
-    return {source: transfer(own, exp, images) for source, exp in own.items()}, seed
+    return {source: transfer(own, exp, images) for source, exp in own.items()}
 
 
 def transfer(targets, source, images):
