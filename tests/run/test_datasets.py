@@ -53,6 +53,12 @@ def test_every_split_of_a_folder_has_both_classes(root, folder):
     assert all(len(labels.unique()) == 2 for _, labels in data.values())
 
 
+def test_the_first_test_images_are_those_that_a_run_sees(root, folder):
+    exp = experiment("pretrain", **SMALL, data_dir=folder)
+    every = datasets.load(exp.run["data"], folder)["test"][0]
+    assert (datasets.first_test_images(exp, 3) == every[:3].cpu().numpy()).all()
+
+
 def test_other_files_make_another_run(root, folder):
     before = experiment("pretrain", **SMALL, data_dir=folder).name
     (folder / "train" / "dark" / "0.png").unlink()
