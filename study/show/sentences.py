@@ -103,14 +103,23 @@ def two_stages(rows, measure):
     )
 
 
+def trained_longer(rows, key, title, measure):
+    """What a yardstick reaches in 30 epochs, and how far trained features are from it after their five."""
+    if not rows[key]:
+        return f"{title} after 30 epochs not yet run"
+    gap = rates.points(rates.differences(rows["finetuned"], rows[key], measure))
+    return f"{title} after 30 epochs {rates.text(rows[key], measure)}, trained features less it {gap}"
+
+
 def beside(rows, measure, name):
     """The yardsticks trained longer, standard training, and clean accuracies."""
-    keys = ("standard", "linear_long", "perceptron_long")
-    standard, linear, perceptron = (rates.text(rows[key], measure) for key in keys)
+    linear = trained_longer(rows, "linear_long", "L", measure)
+    perceptron = trained_longer(rows, "perceptron_long", "P", measure)
+    standard = rates.text(rows["standard"], measure)
     trained, random = (rates.text(rows[key], rates.CLEAN) for key in claims.ARMS)
     return (
-        f"Beside them: L and P after 30 epochs {linear} and {perceptron}; standard training, without AT, "
-        f"{name} {standard}. Clean accuracy: trained features {trained}, random features {random}."
+        f"Beside them: {linear}; {perceptron}; standard training, without AT, {name} {standard}. "
+        f"Clean accuracy: trained features {trained}, random features {random}."
     )
 
 
