@@ -26,21 +26,22 @@ def _said(probabilities, names):
 def under_attack(networks, exp):
     """Input gradient and PGD-20 perturbation of the first test images, {key: record}; grey is zero.
 
-    exp: an experiment with the data set, whose images stand above them where they are at hand.
+    exp: an experiment with the data set, whose images stand above them where they are at hand; the place is
+    kept where they are not, so that a notebook says the same of its figure.
     """
     networks = {key: record for key, record in networks.items() if record["perturbations"]}
     count = max((len(record["perturbations"]["label"]) for record in networks.values()), default=1)
     images, names = datasets.first_test_images(exp, count), datasets.class_names(exp.run["data"])
-    above = 0 if images is None else 1
-    height = above + max(len(networks), 1)
+    height = 1 + max(len(networks), 1)
     figure, axes = plt.subplots(height, 2 * count, figsize=(2.5 * count, 1.4 * height), squeeze=False)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    for place in range(count if above else 0):
-        _draw(axes[0, 2 * place], images[place] / 255)
-        axes[0, 2 * place].set_title("original")
-    for row, (key, record) in zip(axes[above:], networks.items(), strict=False):
+    for place in range(count):
+        axes[0, 2 * place].set_title("original" if images is not None else "original: not at hand")
+        if images is not None:
+            _draw(axes[0, 2 * place], images[place] / 255)
+    for row, (key, record) in zip(axes[1:], networks.items(), strict=False):
         measured = record["perturbations"]
         for place in range(count):
             gradient, perturbation = row[2 * place : 2 * place + 2]
@@ -49,6 +50,6 @@ def under_attack(networks, exp):
             gradient.set_xlabel(_said(measured["clean"][place], names), fontsize=6)
             perturbation.set_xlabel(f"→ {_said(measured['adversarial'][place], names)}", fontsize=6)
         row[0].set_ylabel(label(key).replace(", ", ",\n"), fontsize=6)
-    for number, axis in enumerate(axes[above]):
+    for number, axis in enumerate(axes[1]):
         axis.set_title("perturbation" if number % 2 else "gradient")
     return figure

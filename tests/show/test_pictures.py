@@ -21,8 +21,15 @@ def said(data_dir):
 
 
 def test_a_record_shows_what_the_network_says_of_an_image_and_of_its_attack(tmp_path):
-    shown = ["gradient", "cat 100 %", "Standard training", "perturbation", "→ dog 90 %"]
-    assert said(tmp_path) == shown  # no data there: no original
+    shown = [
+        "original: not at hand",
+        "gradient",
+        "cat 100 %",
+        "Standard training",
+        "perturbation",
+        "→ dog 90 %",
+    ]
+    assert said(tmp_path) == shown  # of a folder without data
 
 
 def test_the_original_stands_above_where_the_data_are(monkeypatch, tmp_path):
