@@ -167,7 +167,8 @@ def open_questions(decided):
         if claim.would_decide and claim not in waiting
     ]
     if waiting:
-        wanted = [f"**{c.key}** {' and '.join(map(label, c.lacking))}" for c in waiting]
+        quoted = {c.key: ", ".join(f'"{label(key)}"' for key in c.lacking) for c in waiting}
+        wanted = [f"**{key}** {rows}" for key, rows in quoted.items()]
         lines.append(f"- Not yet run, two seeds or more of: {'; '.join(wanted)}.")
     return "\n".join(lines) or "Every claim is decided."
 
