@@ -13,12 +13,14 @@ from tqdm import tqdm
 import bnat_utils as bnat
 from study.define.brought import splits
 
-CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
+CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 
 
 def class_names(name):
     """What the classes of a data set are called; by their numbers, where only those are known."""
-    return CIFAR10 if name == "cifar10" else [str(number) for number in range(bnat.DATASETS[name]["classes"])]
+    if name == "cifar10":
+        return CIFAR10_CLASSES
+    return [str(number) for number in range(bnat.DATASETS[name]["classes"])]
 
 
 def chance(name):
