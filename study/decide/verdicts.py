@@ -129,7 +129,7 @@ ESTIMATED = (clears, exceeds, does_not_exceed)  # rules that can say how many se
 
 
 # -------------------------------------------------------------------------------------- putting together
-def _quoted(keys):
+def quoted(keys):
     """The labels of one or more rows, in quotes, as a sentence lists them."""
     *first, last = (f'"{label(key)}"' for key in keys)
     return f"{', '.join(first)} and {last}" if first else last
@@ -143,23 +143,23 @@ def rows_lacking(parts):
 def missing_runs(parts):
     """What has to run before the rule can be applied."""
     if lacking := rows_lacking(parts):
-        return f"Two seeds or more of {_quoted(lacking)}, with all that the claim measures."
+        return f"Two seeds or more of {quoted(lacking)}, with all that the claim measures."
     apart = [part for part in parts if len(part.values) < 2]
-    return f"Two seeds or more that {_quoted(apart[0].rows)} share, on the same images."
+    return f"Two seeds or more that {quoted(apart[0].rows)} share, on the same images."
 
 
 def _more_seeds(part, rule):
     """Which seeds would decide a part: those planned; then as many as it takes if mean and sd stay."""
     if part.missing():
-        return f"the planned seeds {', '.join(map(str, part.missing()))} of {_quoted(part.rows)}"
+        return f"the planned seeds {', '.join(map(str, part.missing()))} of {quoted(part.rows)}"
     run = len(part.values)
     if rule not in ESTIMATED:
-        return f"more seeds of {_quoted(part.rows)} than the {run} planned"
+        return f"more seeds of {quoted(part.rows)} than the {run} planned"
     needed = run + 1
     while needed < MOST_SEEDS and rule(part, needed)[0] == "undecided":
         needed += 1
     about = f"{MOST_SEEDS} or more" if needed >= MOST_SEEDS else f"about {needed}"
-    return f"{about} seeds of {_quoted(part.rows)} in place of {run}"
+    return f"{about} seeds of {quoted(part.rows)} in place of {run}"
 
 
 def _distance(part):

@@ -8,6 +8,7 @@ import numpy as np
 
 from study.decide import axes, claims, rates
 from study.decide.statistics import share, sign_flip
+from study.decide.verdicts import quoted
 from study.define.parameters import PROFILES
 from study.define.rows import label
 from study.show import tables
@@ -167,8 +168,7 @@ def open_questions(decided):
         if claim.would_decide and claim not in waiting
     ]
     if waiting:
-        quoted = {c.key: ", ".join(f'"{label(key)}"' for key in c.lacking) for c in waiting}
-        wanted = [f"**{key}** {rows}" for key, rows in quoted.items()]
+        wanted = [f"**{c.key}** {quoted(c.lacking)}" for c in waiting]
         lines.append(f"- Not yet run, two seeds or more of: {'; '.join(wanted)}.")
     return "\n".join(lines) or "Every claim is decided."
 

@@ -180,7 +180,7 @@ def test_the_headline_has_a_mark_for_every_seed_and_for_every_pair():
 
 def test_claims_whose_rows_have_not_run_share_a_line():
     said = sentences.open_questions(claims.decide(rows(finetuned=[24, 24.2]), 10)).splitlines()
-    assert len(said) == 1 and f'**C4** "{LINEAR}"; **C5** "{RANDOM}", "{LINEAR}"; ' in said[0]
+    assert len(said) == 1 and f'**C4** "{LINEAR}"; **C5** "{RANDOM}" and "{LINEAR}"; ' in said[0]
     said = sentences.open_questions(claims.decide(rows(finetuned=[24, 19], linear=[16, 22]), 10))
     assert said.startswith("- **C4** (undecided): the planned seeds 12 of ")
 
