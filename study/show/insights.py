@@ -18,6 +18,7 @@ from study.show.bn_tables import starts
 DEPTH = ListedColormap(plt.get_cmap("cividis")(np.linspace(0, 0.85, 256)))  # no yellow on white
 LONGER = {key for key, row in ROWS.items() if "epochs" in row.parameters}
 BN_OF_RANDOM = ("random", "two_stages")  # rows whose adversarial training may not take off
+TICKS_APART = 1.3  # times the value before, on a log axis
 RATE_COLOURS = {0.2: "#0072B2", 0.8: "#D55E00", 3.2: "#009E73"}  # of the take-off figure
 
 
@@ -114,8 +115,11 @@ def along(axis_points, xlabel, measures, log=True):
         axis.margins(y=0.1)
         axis.set_ylim(0)
     axes[0].set_xscale("log" if log else "linear")
+    # two values that all but coincide on the axis share a tick, that of the smaller
+    pairs = zip([0, *values], values, strict=False)
+    ticks = [value for before, value in pairs if not log or value > TICKS_APART * before]
     for axis in axes:
-        axis.set_xticks(values, [f"{value:g}" for value in values], rotation=90 if len(values) > 6 else 0)
+        axis.set_xticks(ticks, [f"{value:g}" for value in ticks], rotation=90 if len(ticks) > 6 else 0)
         axis.minorticks_off()
     axes[0].set_xlim(min(values) / 1.5 if log else None, max(values) * 1.5 if log else None)
     axes[0].set_ylabel("accuracy (%)" if shown else "not yet run")
