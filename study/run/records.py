@@ -142,9 +142,20 @@ def parse_json(path):
     return content
 
 
-def parse_record(path):
-    """A file of a record: of the run that its folder names, as the code makes it now, else Outdated."""
+@functools.cache
+def _parse_once(path, version):
+    """`parse_json`, an evaluation as arrays; `version` tells a file that was written anew."""
     content = parse_json(path)
+    return decode(content) if "settings" in content else content
+
+
+def parse_record(path):
+    """A file of a record: of the run that its folder names, as the code makes it now, else Outdated.
+
+    A notebook asks for every record many times, so all get one dict, which nobody may change.
+    """
+    seen = path.stat()
+    content = _parse_once(path, (seen.st_ino, seen.st_mtime_ns, seen.st_size))
     for key, now in (("run", GENERATION), ("settings", plan.EVALUATION)):
         if key in content and content[key]["generation"] != now:
             raise Outdated(f"code of generation {content[key]['generation']} made it, this is {now}")
@@ -221,8 +232,9 @@ def read_record(*places, wanted=None, exactly=True):
     run, home = runs[0]
     files = {p: read(p, parse_record) for place in reversed(places) for p in sorted(place.glob("*.json"))}
     record = run | dict.fromkeys(kinds())
-    own = {p.stem: e for p, e in files.items() if e and "settings" in e and e["weights"] == record["weights"]}
-    record["evaluations"] = {name: decode(e) for name, e in own.items()}
+    record["evaluations"] = {
+        p.stem: e for p, e in files.items() if e and "settings" in e and e["weights"] == record["weights"]
+    }
     record["machine"] = files.get(home / "machine.json")
 
     wanted = wanted or {}
