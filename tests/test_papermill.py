@@ -14,8 +14,6 @@ def last_line(done):
     "notebook, name, value",
     [
         ("01_pretrain", "profile", "fast"),
-        ("02_bn_finetune", "epsilon", "-1"),
-        ("03_bn_scratch", "trainable", "everything"),
         ("04_robustness", "arch", "vgg"),
     ],
 )
