@@ -14,6 +14,7 @@ from study.decide import rates, take_off
 from study.decide.statistics import share
 from study.define.rows import ROWS, colour, label
 from study.show.bn_tables import starts
+from study.show.norm_tables import WORTH_MENDING, excess
 
 DEPTH = ListedColormap(plt.get_cmap("cividis")(np.linspace(0, 0.85, 256)))  # no yellow on white
 LONGER = {key for key, row in ROWS.items() if "epochs" in row.parameters}
@@ -239,13 +240,12 @@ def disagreement(networks):
     for axis, of in zip(axes, ("mean", "deviation"), strict=True):
         for key, record in networks.items():
             if record["gap"]:
-                measured = record["gap"]
-                values = measured[f"tid_{of}_adversarial"] - measured[f"floor_{of}_adversarial"]
+                values = excess(record["gap"], of, "adversarial")
                 style = dict(color=colour(key), label=label(key))
                 axis.plot(range(1, len(values)), values[1:], **style)
                 axis.plot(0, values[0], "o", color=style["color"])
         axis.axhline(0, color="grey", linewidth=0.8)
-        axis.axhline(0.05, color="grey", linestyle=":", linewidth=1)
+        axis.axhline(WORTH_MENDING, color="grey", linestyle=":", linewidth=1)
         axis.set(xlabel="BN layer (the first apart)", ylabel="TID − noise floor", title=of)
         axis.xaxis.get_major_locator().set_params(integer=True)
     handles = {line.get_label(): line for line in axes[0].lines if not line.get_label().startswith("_")}

@@ -280,12 +280,16 @@ def said_of_representative(first):
     """Which networks stand for their rows, in a sentence."""
     seeds = {key: record["run"]["seed"] for key, record in first.items()}
     usual = min(seeds.values(), default=0)
-    other = [f"{label(key)}, seed {seed}" for key, seed in seeds.items() if seed != usual]
+    other = []
+    for key, seed in seeds.items():
+        why = ", the first that took off" if key == "random" else ""
+        if seed != usual:
+            other.append(f"{label(key)}, seed {seed}{why}")
     text = f"One network a row is looked into: that of seed {usual}"
     if "random" in first and not rates.took_off(first["random"]):
         return f"{text}; BN-only AT of random features did not take off there."
     if not other:
         return f"{text}."
-    text = f"{text}, but for {'; '.join(other)}, the first that took off."
+    text = f"{text}, but for {'; '.join(other)}."
     missing = "random" in first and first["random"]["features"] is None
     return f"{text} What is inside that one is not yet run." if missing else text
