@@ -7,6 +7,8 @@ colour-blind). A key travels, its label is printed last. Not here: what a missin
 
 from dataclasses import dataclass
 
+from study.define.parameters import NORM_RATES
+
 
 @dataclass(frozen=True)
 class Row:
@@ -112,9 +114,12 @@ CONTROLS = by_key(  # of C6b and of 06_features, alike
     ),
 )  # fmt: skip
 
-NORMALISED = by_key(  # of C7 and 07_norms: standard training under each normalisation
+NORMALISED = by_key(  # of C7 and 07_norms: standard training under each normalisation, at its own best rate
     *(
-        Row(f"norm_{norm}", f"Standard training, {name}", "pretrain", dict(epsilon=0, norm=norm), short=name)
+        Row(
+            f"norm_{norm}", f"Standard training, {name}", "pretrain",
+            dict(epsilon=0, norm=norm, lr=NORM_RATES[norm]), short=name,
+        )
         for norm, name in dict(
             batch="BN", group="group normalisation", layer="layer normalisation",
             instance="instance normalisation", none="no normalisation", weight="standardised weights",

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from conftest import OWN_NETWORK, REPOSITORY, copy, run
 
+from study.define.experiment import experiment
 from study.define.notebook import names
 from study.define.parameters import PROFILES
-from study.define.rows import CONTROLS
+from study.define.rows import CONTROLS, NORMALISED
 from study.measure.plan import evaluations
 from study.run import sweeps
 from study.show.tables import accuracies
@@ -216,3 +217,20 @@ def test_the_controls_of_the_report_are_a_sweep_at_the_budget_of_its_rows(commit
     runs = [sweeps.run_of(jobs[name], profile).run for name in tables["controls"]]
     assert len(runs) == len(CONTROLS)
     assert {run["epochs"] for run in runs} == {PROFILES[profile]["finetune_at"][0]}
+
+
+def test_the_sweeps_of_c7_make_the_networks_of_its_rows():
+    tables, jobs = sweeps.load(REPOSITORY / "sweeps.yaml", "cpu")
+    names = tables["norms"] + tables["norms_seeds"]
+    made = {sweeps.run_of(jobs[name], "cpu").name for name in names}
+    compared = [row for key, row in NORMALISED.items() if key != "norm_weight"]
+    assert made == {
+        experiment(row.step, **row.parameters, seed=seed).name for row in compared for seed in (10, 11, 12)
+    }
+
+
+@pytest.mark.parametrize("norm", ["group", "layer", "instance", "weight"])
+def test_at_of_affine_parameters_starts_from_the_network_that_c7_looks_at(norm):
+    parent = experiment("finetune", norm=norm, trainable="norm").parent
+    parent_of_row = experiment("pretrain", **NORMALISED[f"norm_{norm}"].parameters)
+    assert parent.name == parent_of_row.name
