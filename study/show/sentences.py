@@ -234,7 +234,7 @@ def best(tuned, judge="R"):
     """Which learning rate of a tuning is best by a key of TUNING, and whether at an edge: a line a row.
 
     The rates are compared on the seeds that all of them have; a rate with more seeds than that is not judged
-    by the others.
+    by the others. One at which the training diverged has no record.
     """
     lines = []
     for key, points in tuned.items():
@@ -248,8 +248,13 @@ def best(tuned, judge="R"):
             continue
         means = {lr: np.mean([of_seeds[seed] for seed in shared]) for lr, of_seeds in judged.items()}
         lr = max(means, key=means.get)
-        note = ", at an edge of what was tried" if lr in (min(points), max(points)) else ""
-        note = ", the only one tried" if len(points) == 1 else note
+        note = ""
+        if len(points) == 1:
+            note = ", the only one tried"
+        elif lr == max(points):
+            note = ", the highest with a record"
+        elif lr == min(points):
+            note = ", the lowest with a record"
         seeds = f"seed{'s' if len(shared) > 1 else ''} {', '.join(map(str, shared))}"
         lines.append(f"- {label(key)}: {lr:g} ({judge} {means[lr]:.1f} % on {seeds}{note})")
     return "\n".join(lines) or "Not yet run."
