@@ -69,7 +69,7 @@ def smaller(command):
     if asked.get("epochs") == 0:  # evaluation alone
         few = {name: value for name, value in few.items() if "image" in name or name == "eval_restarts"}
     if "torchvision" in command:  # its first layer wants three channels, which the digits do not have
-        few |= dict(data="folder", data_dir="flowers", image_size=64)
+        few |= dict(data="folder", data_dir="flowers", image_size=32)
     elif "data" not in asked:
         few["data"] = "digits"
     if "folder" in (asked.get("data"), few.get("data")):
