@@ -30,6 +30,7 @@ render: .venv/installed  ## renew the committed records, figures, notebooks and 
 	mkdir -p records figures $(OUT)/records && cp -r $(OUT)/records/. records/
 	rm -rf $(OUT)/figures  # other runs of these steps may have drawn last
 	find records -type f ! -name '[!.]*.json' ! -name weights.safetensors -delete  # nothing half-written or set aside
+	$(BIN)/python site/drop_weights.py
 	$(RUN) notebooks/01_pretrain.ipynb $(OUT)/again.ipynb -p epsilon None
 	$(RUN) notebooks/03_bn_scratch.ipynb $(OUT)/again.ipynb -p epsilon 0
 	for name in 01_pretrain 02_bn_finetune 03_bn_scratch 04_robustness 05_trust 06_features 07_norms; do \

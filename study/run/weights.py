@@ -66,7 +66,9 @@ def _kept(name):
     files = [place / "weights.safetensors" for place in places]
     files = [file for file in files if file.exists()]
     if not files and "pretrain_weights" not in record["run"]:
-        raise FileNotFoundError(f"records/{name}: its weights were not kept (the first study's were not)")
+        raise FileNotFoundError(
+            f"records/{name}: its weights were not kept, as of every run of the first study and of tuning"
+        )
     return record, files[0] if files else None
 
 
@@ -90,9 +92,9 @@ def network(name, trust_code=False):
     name: of a folder of records/. Its weights.safetensors holds what differs from where the run started: a
     seed's initialisation or another record's network. trust_code: a record of somebody's own network names
     a function to import and to call, with arguments; only True does so, and only where its source is the
-    one that is recorded. FileNotFoundError: no such record, or a run of the first study, whose weights were
-    not kept. ValueError: other weights than the record's, as an initialisation of another torch, or on a
-    processor without AVX2, makes (it says which); code that is not trusted, or another.
+    one that is recorded. FileNotFoundError: no such record, or a run of the first study or of tuning,
+    whose weights were not kept. ValueError: other weights than the record's, as an initialisation of another
+    torch, or on a processor without AVX2, makes (it says which); code that is not trusted, or another.
     """
     record, file = _kept(name)
     run = record["run"]

@@ -1,6 +1,7 @@
 """Runs and records: what is trained, what is set aside, what survives."""
 
 import errno
+import json
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import drop_weights
 import pytest
 import torch
 from conftest import FAST, REPOSITORY, bnat
@@ -571,6 +573,16 @@ def test_every_file_of_the_committed_records_is_whole():
 def test_nothing_but_records_and_weights_is_committed_beside_them():
     kept = {path.name for path in (REPOSITORY / "records").glob("*/*") if path.suffix != ".json"}
     assert kept <= {"weights.safetensors"}
+
+
+def test_weights_are_committed_of_every_network_that_the_report_judges_and_of_no_other():
+    without = []
+    for folder in (REPOSITORY / "records").iterdir():
+        kept = folder / "weights.safetensors"
+        assert not (kept.exists() and drop_weights.only_chose(folder)), folder.name
+        if not kept.exists() and not drop_weights.only_chose(folder):
+            without.append(json.loads((folder / "run.json").read_bytes())["run"]["seed"])
+    assert set(without) <= {0, 1, 2}, "those of the first study, and no other"
 
 
 def test_a_report_shows_the_evaluation_on_most_images_and_a_run_the_one_it_asked_for(root):
