@@ -7,6 +7,7 @@ here: the measures (measure/norms.py), the verdict on C7 (decide/claims.py).
 import numpy as np
 import pandas as pd
 
+import bnat_utils as bnat
 from study.decide.statistics import mean_sd, percent, proportion
 from study.define.rows import label
 from study.measure.norms import SOURCES
@@ -64,7 +65,9 @@ def at_equal_accuracy(rows):
             "clean %": mean_sd([100 * epoch["held_out_clean"] for epoch in nearest]),
             "PGD-10 % at ε/8": mean_sd([100 * epoch["held_out_small"] for epoch in nearest]),
         }
-    title = f"held-out images, nearest to {100 * common:.1f} % clean"
+    sizes = {bnat.DATASETS[r["run"]["data"]]["held_out"] for of in rows.values() for r in of.values()}
+    n = "/".join(f"{size:,}" for size in sorted(sizes))
+    title = f"{n} held-out images, nearest to {100 * common:.1f} % clean"
     return pd.DataFrame.from_dict(table, orient="index").rename_axis(title)
 
 

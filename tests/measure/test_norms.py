@@ -128,16 +128,17 @@ def test_the_fragility_table_says_what_was_not_run():
 def test_networks_are_compared_at_the_highest_clean_accuracy_that_all_reach():
     def trained(*epochs):
         steps = enumerate(epochs, 1)
-        return dict(history=[dict(epoch=e, held_out_clean=c, held_out_small=s) for e, (c, s) in steps])
+        history = [dict(epoch=e, held_out_clean=c, held_out_small=s) for e, (c, s) in steps]
+        return dict(run=dict(data="cifar10"), history=history)
 
-    old = dict(history=[dict(epoch=1, held_out_clean=0.95)])  # of before it was measured
+    old = dict(run=dict(data="cifar10"), history=[dict(epoch=1, held_out_clean=0.95)])  # of before it was measured
     rows = {
         "norm_batch": {9: old, 10: trained((0.5, 0.3), (0.72, 0.2), (0.9, 0.1))},
         "norm_none": {10: trained((0.4, 0.3), (0.7, 0.4)), 11: trained((0.71, 0.5))},
         "norm_group": {},
     }
     table = norm_tables.at_equal_accuracy(rows)
-    assert table.index.name == "held-out images, nearest to 70.0 % clean" and len(table) == 2
+    assert table.index.name == "1,000 held-out images, nearest to 70.0 % clean" and len(table) == 2
     batch, none = table.loc["Standard training, BN"], table.loc["Standard training, no normalisation"]
     assert batch["after epoch"] == "2" and batch["PGD-10 % at ε/8"] == "20.0 (1)"
     assert none["after epoch"] == "2/1" and none["PGD-10 % at ε/8"].startswith("45.0 ± ")
