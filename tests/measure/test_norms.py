@@ -131,7 +131,8 @@ def test_networks_are_compared_at_the_highest_clean_accuracy_that_all_reach():
         history = [dict(epoch=e, held_out_clean=c, held_out_small=s) for e, (c, s) in steps]
         return dict(run=dict(data="cifar10"), history=history)
 
-    old = dict(run=dict(data="cifar10"), history=[dict(epoch=1, held_out_clean=0.95)])  # of before it was measured
+    # of before it was measured
+    old = dict(run=dict(data="cifar10"), history=[dict(epoch=1, held_out_clean=0.95)])
     rows = {
         "norm_batch": {9: old, 10: trained((0.5, 0.3), (0.72, 0.2), (0.9, 0.1))},
         "norm_none": {10: trained((0.4, 0.3), (0.7, 0.4)), 11: trained((0.71, 0.5))},
