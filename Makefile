@@ -33,7 +33,7 @@ render: .venv/installed  ## renew the committed records, figures, notebooks and 
 	$(BIN)/python site/drop_weights.py
 	$(RUN) notebooks/01_pretrain.ipynb $(OUT)/again.ipynb -p epsilon None
 	$(RUN) notebooks/03_bn_scratch.ipynb $(OUT)/again.ipynb -p epsilon 0
-	for name in 01_pretrain 02_bn_finetune 03_bn_scratch 04_robustness 05_trust 06_features 07_norms; do \
+	for name in 01_pretrain 02_bn_finetune 03_bn_scratch 04_robustness 05_trust 06_features 07_norms 08_inside; do \
 	  $(BIN)/papermill notebooks/$$name.ipynb notebooks/$$name.ipynb || exit 1; done
 	cp $(OUT)/figures/* figures/
 	$(BIN)/python site/schematic.py && $(BIN)/python site/refresh.py

@@ -21,7 +21,7 @@ ROOT = SITE.parent
 PAGES = {
     "index": "bnat", "01_pretrain": "1 Pre-training", "02_bn_finetune": "2 BN fine-tuned",
     "03_bn_scratch": "3 BN from scratch", "04_robustness": "4 The answer", "05_trust": "5 Trust",
-    "06_features": "6 Features", "07_norms": "7 Norms", "benchmarks": "Speed",
+    "06_features": "6 Features", "07_norms": "7 Norms", "08_inside": "8 Inside BN", "benchmarks": "Speed",
 }  # fmt: skip
 READMES = {"index": ROOT / "README.md", "benchmarks": ROOT / "benchmarks" / "README.md"}
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from conftest import copy, run
 
-READING = ("04_robustness", "05_trust", "06_features", "07_norms")
+READING = ("04_robustness", "05_trust", "06_features", "07_norms", "08_inside")
 BIN = f"BIN={Path(sys.executable).parent}"
 FEW = ["-p", "epochs", "2", "-p", "margin_images", "0", "-p", "aa_images", "0", "-p", "check_images", "0"]
 
@@ -40,7 +40,7 @@ def test_a_quick_report_makes_every_notebook_and_names_it(report):
 
 def test_a_quick_report_ran_every_cell_of_its_notebooks_without_an_error(report):
     made = sorted((report[0] / "out" / "quick").glob("*.ipynb"))
-    assert len(made) == 9
+    assert len(made) == 10
     for path in made:
         code = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
         assert all(c.execution_count for c in code if c.source), path.name
@@ -58,7 +58,7 @@ def test_digits_run_on_one_thread_however_many_are_offered(report):
 def test_a_quick_report_shows_its_progress_and_its_main_table(report):
     """papermill's bar counts cells; those of training and attacks come after three seconds."""
     said = report[1].stdout + report[1].stderr
-    assert "BN-only AT, random features" in said and said.count("Executing: 100%") >= 9
+    assert "BN-only AT, random features" in said and said.count("Executing: 100%") >= 10
 
 
 def test_a_quick_report_measures_r_of_every_row_that_it_runs(report):
@@ -71,7 +71,7 @@ def test_every_figure_of_a_quick_report_is_there_as_png_and_as_pdf(report):
     figures = report[0] / "out" / "quick" / "figures"
     drawn = {kind: {path.stem for path in figures.glob(f"*.{kind}")} for kind in ("png", "pdf")}
     assert drawn["png"] == drawn["pdf"] and len(drawn["pdf"]) >= 15
-    assert {"01_pretrain_eps0_curves", "04_headline", "06_bn_layers"} <= drawn["pdf"]
+    assert {"01_pretrain_eps0_curves", "04_headline", "08_bn_layers"} <= drawn["pdf"]
     for name in drawn["pdf"]:
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF-"), name
         assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name

@@ -11,7 +11,7 @@ from study.define.experiment import OF_THE_PARENT, experiment
 from study.define.parameters import Parameters, allowed
 
 NOTEBOOKS = {"pretrain": "01_pretrain", "finetune": "02_bn_finetune", "scratch": "03_bn_scratch"}
-READING = ("04_robustness", "05_trust", "06_features", "07_norms")  # read records, train nothing
+READING = ("04_robustness", "05_trust", "06_features", "07_norms", "08_inside")  # read records, train nothing
 STARTS = {"pretrain": {"epsilon": 0}}  # where a notebook's default differs: 01 shows standard training
 
 

@@ -1,4 +1,4 @@
-"""The figures of 06 and 07 and of a fine-tuned BN: what the answer depends on, and what is inside a network.
+"""The figures of 06 and 08 and of a fine-tuned BN: what the answer depends on, and what is inside a network.
 
 Decided here: what is drawn. Not here: how a figure is written (figures.py), the numbers, a row's colour
 (define/rows.py).
@@ -176,6 +176,7 @@ def capacity(sizes, perceptron):
     return figure
 
 
+# --------------------------------------------------------------------------------------------- 08_inside
 def bn_layers(pairs):
     """What became of γ by layer, a line a network of {key: (record, parent or None)}, in four panels.
 
@@ -233,7 +234,6 @@ def features(networks, scale=None, layer=None):
     return figure
 
 
-# ---------------------------------------------------------------------------------------------- 07_norms
 def disagreement(networks):
     """TID on adversarial batches less its noise floor, by BN layer, of {key: record}; the first apart."""
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.6))

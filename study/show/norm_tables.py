@@ -1,4 +1,4 @@
-"""What 07 says of normalisation, in tables and sentences.
+"""What 07 and 08 say of normalisation, in tables and sentences.
 
 Decided here: how the measures are summed up and from which gap on a penalty on it has something to mend. Not
 here: the measures (measure/norms.py), the verdict on C7 (decide/claims.py).

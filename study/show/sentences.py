@@ -229,6 +229,25 @@ def parts(networks):
     return text
 
 
+def said_of_representative(first):
+    """Which networks stand for their rows, in a sentence."""
+    seeds = {key: record["run"]["seed"] for key, record in first.items()}
+    usual = min(seeds.values(), default=0)
+    other = []
+    for key, seed in seeds.items():
+        why = ", the first that took off" if key == "random" else ""
+        if seed != usual:
+            other.append(f"{label(key)}, seed {seed}{why}")
+    text = f"One network a row is looked into: that of seed {usual}"
+    if "random" in first and not rates.took_off(first["random"]):
+        return f"{text}; BN-only AT of random features did not take off there."
+    if not other:
+        return f"{text}."
+    text = f"{text}, but for {'; '.join(other)}."
+    missing = "random" in first and first["random"]["features"] is None
+    return f"{text} What is inside that one is not yet run." if missing else text
+
+
 # ----------------------------------------------------------------------------------------------- 06_features
 def best(tuned, judge="R"):
     """Which learning rate of a tuning is best by a key of TUNING, and whether at an edge: a line a row.
@@ -279,22 +298,3 @@ def said_of_gap(gaps, clean):
         if len(points) > 1:
             lines.append(f"- Trained features less {label(key)}, points (seeds), {'; '.join(by_radius)}.")
     return "\n".join(lines) or "Not yet run at other ε than the study's."
-
-
-def said_of_representative(first):
-    """Which networks stand for their rows, in a sentence."""
-    seeds = {key: record["run"]["seed"] for key, record in first.items()}
-    usual = min(seeds.values(), default=0)
-    other = []
-    for key, seed in seeds.items():
-        why = ", the first that took off" if key == "random" else ""
-        if seed != usual:
-            other.append(f"{label(key)}, seed {seed}{why}")
-    text = f"One network a row is looked into: that of seed {usual}"
-    if "random" in first and not rates.took_off(first["random"]):
-        return f"{text}; BN-only AT of random features did not take off there."
-    if not other:
-        return f"{text}."
-    text = f"{text}, but for {'; '.join(other)}."
-    missing = "random" in first and first["random"]["features"] is None
-    return f"{text} What is inside that one is not yet run." if missing else text

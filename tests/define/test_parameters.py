@@ -18,6 +18,7 @@ NOTEBOOKS = {
     "trust": "05_trust",
     "features": "06_features",
     "norms": "07_norms",
+    "inside": "08_inside",
 }
 COUNTS = (
     "epochs",
