@@ -11,7 +11,7 @@ from study.decide.statistics import share, sign_flip
 from study.decide.verdicts import quoted
 from study.define.parameters import PROFILES
 from study.define.rows import label
-from study.show import tables
+from study.show import tables, trust_tables
 
 
 # --------------------------------------------------------------------------------------------- 04_robustness
@@ -198,6 +198,15 @@ def finding(table):
         return f"suspect in {'; '.join(table.index[table.verdict == 'suspect'])}"
     run = (table.verdict != "not yet run").sum()
     return f"no sign of gradient masking in the {run} of {len(table)} checks that were run"
+
+
+def left_out(checked):
+    """What was found, of {key: table of trust}, in the networks that the grid leaves out: a line a finding."""
+    found = {}
+    for key, own in checked.items():
+        if not trust_tables.mostly_run(own):
+            found.setdefault(finding(own), []).append(label(key))
+    return "\n".join(f"- {'; '.join(labels)}: {text}." for text, labels in found.items())
 
 
 def parts(networks):

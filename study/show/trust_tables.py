@@ -28,9 +28,14 @@ def numbers(checked):
     return _with_pattern(pd.DataFrame(table), checked)
 
 
+def mostly_run(own):
+    """Whether at least half of a network's checks were run, so that it is worth a column."""
+    return (own.verdict != "not yet run").mean() >= 0.5
+
+
 def grid(checked):
-    """The checks side by side, of `tables_of`: the verdicts alone, as marks."""
-    table = {label(key): own.verdict.map(MARKS) for key, own in checked.items()}
+    """The checks side by side, of `tables_of`: the verdicts alone, as marks, of networks `mostly_run`."""
+    table = {label(key): own.verdict.map(MARKS) for key, own in checked.items() if mostly_run(own)}
     return _with_pattern(pd.DataFrame(table), checked)
 
 

@@ -198,6 +198,16 @@ def test_the_checks_are_a_grid_of_marks_with_the_numbers_beside():
     assert numbers[TRAINED].tolist() == ["1.0 → 0.5 ✓", "1.0 → 0.5 ✗"]
 
 
+def test_a_network_on_which_few_checks_were_run_is_a_line_below_the_grid():
+    few = checked("as expected", "not yet run", "not yet run")
+    of = {"finetuned": checked(*["as expected"] * 3), "linear": few, "random": few}
+    assert list(trust_tables.grid(of).columns) == ["expected", "n", TRAINED]
+    assert trust_tables.grid({"linear": few}).expected.tolist() == ["falls"] * 3
+    said = "no sign of gradient masking in the 1 of 3 checks that were run"
+    assert sentences.left_out(of) == f"- {LINEAR}; {RANDOM}: {said}."
+    assert {LINEAR, RANDOM} < set(trust_tables.numbers(of).columns)
+
+
 def test_suspect_networks_are_counted_and_named():
     passed, bad = checked("as expected", "not yet run"), checked("suspect", "as expected")
     said = sentences.suspects({("at", 10): passed, ("random", 11): bad, ("random", 12): passed})
