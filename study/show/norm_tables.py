@@ -22,6 +22,8 @@ def fragility_table(rows):
     for key, seeds in rows.items():
         measured = [record["small"] for record in seeds.values() if record["small"]]
         if not measured:
+            if seeds:
+                table[label(key)] = {"random test images": "not yet measured"}
             continue
         sizes = sorted({small["settings"]["images"] for small in measured})
         radii = [f"{radius:g}" for radius in measured[0]["settings"]["radii"]]
@@ -35,7 +37,7 @@ def fragility_table(rows):
         smooth = [record["norms"]["ligs"].mean() for record in seeds.values() if record["norms"]]
         row["LIGS"] = mean_sd(smooth, 3)
     table = table or {"not yet run": {}}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("mean ± sd (seeds)")
+    return pd.DataFrame.from_dict(table, orient="index").fillna("–").rename_axis("mean ± sd (seeds)")
 
 
 def at_equal_accuracy(rows):

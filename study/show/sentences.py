@@ -201,7 +201,7 @@ def finding(table):
 
 
 def left_out(checked):
-    """What was found, of {key: table of trust}, in the networks that the grid leaves out: a line a finding."""
+    """What was found in the networks that the grid leaves out, of {key: table of trust}: a line a finding."""
     found = {}
     for key, own in checked.items():
         if not trust_tables.mostly_run(own):

@@ -117,11 +117,15 @@ def test_the_fragility_table_says_what_was_not_run():
     flags = np.arange(10) < 4
     small = {"0": flags, "0.5": np.arange(10) < 1, "settings": dict(images=10, radii=[0.5])}
     record = dict(small=small, norms=None)
-    table = norm_tables.fragility_table({"norm_batch": {10: record, 11: record}, "norm_none": {}})
+    unmeasured = {10: dict(small=None, norms=None)}
+    rows = {"norm_batch": {10: record, 11: record}, "norm_none": {}, "norm_group": unmeasured}
+    table = norm_tables.fragility_table(rows)
+    group = table.loc["Standard training, group normalisation"]
+    assert group["random test images"] == "not yet measured" and group["clean %"] == "–"
     assert table.loc["Standard training, BN", "clean %"] == "40.0 ± 0.0 (2)"
     assert table.loc["Standard training, BN", "R % at 0.5/255"] == "10.0 ± 0.0 (2)"
     assert table.loc["Standard training, BN", "of those right, % at 0.5/255"] == "25.0 ± 0.0 (2)"
-    assert table.index.tolist() == ["Standard training, BN"]
+    assert table.index.tolist() == ["Standard training, BN", "Standard training, group normalisation"]
     assert norm_tables.fragility_table({"norm_none": {}}).index.tolist() == ["not yet run"]
 
 
