@@ -41,7 +41,7 @@ def readme(text):
             return block[0]
         return block[1] + block[2] + "".join(rows(by_head[header[0]], header))
 
-    said = sentences.sentences(known, experiment("pretrain"))
+    said = sentences.folded(known, experiment("pretrain"))
     text = re.sub(
         r"(<!-- answer -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{said}\n{m[2]}", text, flags=re.DOTALL
     )

@@ -138,7 +138,8 @@ def test_whatever_is_edited_in_the_readme_s_answer_and_tables_is_mended():
     parts = made_parts(text)
     assert len(parts) == 4, "the answer, the main table, the claims, the parameters"
     changed = text
-    lines = parts[0].splitlines() + [line for table in parts[1:] for line in table.splitlines()[2:]]
+    lines = [line for line in parts[0].splitlines() if line.startswith("- ")]
+    lines += [line for table in parts[1:] for line in table.splitlines()[2:]]
     for line in lines:
         at = re.search(r"\w(?=\W*$)", line).start()  # its last digit or letter
         changed = changed.replace(line, line[:at] + ("8" if line[at] != "8" else "9") + line[at + 1 :])

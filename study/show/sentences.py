@@ -15,8 +15,12 @@ from study.show import tables, trust_tables
 
 
 # --------------------------------------------------------------------------------------------- 04_robustness
-def sentences(rows, exp):
-    """The answer in a few lines, with the budget and the architecture for which it holds."""
+IN_SHORT = 3  # lines of the answer that a reader of the README sees first
+
+
+def answer(rows, exp):
+    """The answer, with the budget and the architecture for which it holds, as lines; the first IN_SHORT
+    say it, the others what it rests on."""
     every = [record for seeds in rows.values() for record in seeds.values()]
     measured = any(record["margin"] for record in every)
     measure, name = (rates.ROBUST, "R") if measured else (rates.PGD, "PGD-20")
@@ -38,7 +42,19 @@ def sentences(rows, exp):
         )
     if exp.profile == "quick":
         said.append("Profile `quick` shows that the code works; it is **no evidence** about the paper.")
-    return "\n".join(f"- {line}" for line in said)
+    return said
+
+
+def sentences(rows, exp):
+    """The answer as a list."""
+    return "\n".join(f"- {line}" for line in answer(rows, exp))
+
+
+def folded(rows, exp):
+    """The answer as a list whose first IN_SHORT lines are seen at once."""
+    lines = [f"- {line}" for line in answer(rows, exp)]
+    seen, rest = "\n".join(lines[:IN_SHORT]), "\n".join(lines[IN_SHORT:])
+    return f"{seen}\n\n<details><summary>What it rests on</summary>\n\n{rest}\n\n</details>"
 
 
 def in_short(rows, measure, name):
