@@ -13,7 +13,6 @@ from study.define.parameters import PROFILES
 from study.define.rows import label
 from study.show import tables, trust_tables
 
-
 # --------------------------------------------------------------------------------------------- 04_robustness
 IN_SHORT = 3  # lines of the answer that a reader of the README sees first
 
