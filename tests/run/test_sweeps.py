@@ -221,7 +221,7 @@ def test_the_controls_of_the_report_are_a_sweep_at_the_budget_of_its_rows(commit
 
 def test_the_sweeps_of_c7_make_the_networks_of_its_rows():
     tables, jobs = sweeps.load(REPOSITORY / "sweeps.yaml", "cpu")
-    names = tables["norms"] + tables["norms_seeds"]
+    names = tables["norms"] + tables["norms_second"] + tables["norms_third"]
     made = {sweeps.run_of(jobs[name], "cpu").name for name in names}
     compared = [row for key, row in NORMALISED.items() if key != "norm_weight"]
     assert made == {
