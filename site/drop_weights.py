@@ -1,12 +1,24 @@
-"""Delete the weights of runs that only chose a learning rate: python site/drop_weights.py.
+"""Delete the weights that need no place in the repository: python site/drop_weights.py.
 
-Their records stay, with all that the report shows of them; of the networks that it judges the weights stay.
+Those of runs that only chose a learning rate, and of every standard network under another normalisation but
+its first seed's, from which AT of its affine parameters starts. Their records stay, with all that the report
+shows of them.
 """
 
 import json
 from pathlib import Path
 
+from study.define.experiment import experiment
+from study.define.parameters import PROFILES
+from study.define.rows import NORMALISED
+
 ROOT = Path(__file__).resolve().parent.parent
+FIRST = PROFILES["cpu"]["seed"]
+FURTHER = {
+    experiment(row.step, **row.parameters, seed=seed).name
+    for row in NORMALISED.values()
+    for seed in (FIRST + 1, FIRST + 2)
+}
 
 
 def only_chose(folder):
@@ -16,7 +28,12 @@ def only_chose(folder):
     return bool(evaluations) and all(settings.get("split") == "tuning" for settings in evaluations)
 
 
+def dispensable(folder):
+    """Whether the weights of a record are deleted."""
+    return folder.name in FURTHER or only_chose(folder)
+
+
 if __name__ == "__main__":
     for path in (ROOT / "records").glob("*/weights.safetensors"):
-        if only_chose(path.parent):
+        if dispensable(path.parent):
             path.unlink()

@@ -67,7 +67,7 @@ def _kept(name):
     files = [file for file in files if file.exists()]
     if not files and "pretrain_weights" not in record["run"]:
         raise FileNotFoundError(
-            f"records/{name}: its weights were not kept, as of every run of the first study and of tuning"
+            f"records/{name}: its weights were not kept; the README says of which runs they were"
         )
     return record, files[0] if files else None
 

@@ -579,10 +579,12 @@ def test_weights_are_committed_of_every_network_that_the_report_judges_and_of_no
     without = []
     for folder in (REPOSITORY / "records").iterdir():
         kept = folder / "weights.safetensors"
-        assert not (kept.exists() and drop_weights.only_chose(folder)), folder.name
-        if not kept.exists() and not drop_weights.only_chose(folder):
+        assert not (kept.exists() and drop_weights.dispensable(folder)), folder.name
+        if not kept.exists() and not drop_weights.dispensable(folder):
             without.append(json.loads((folder / "run.json").read_bytes())["run"]["seed"])
     assert set(without) <= {0, 1, 2}, "those of the first study, and no other"
+    first = experiment("pretrain", norm="instance", epsilon=0)  # from which 02 starts with -p norm instance
+    assert len(drop_weights.FURTHER) == 12 and first.name not in drop_weights.FURTHER
 
 
 def test_a_report_shows_the_evaluation_on_most_images_and_a_run_the_one_it_asked_for(root):
