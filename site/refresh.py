@@ -13,7 +13,7 @@ from study.decide import claims, select
 from study.define import parameters
 from study.define.experiment import experiment
 from study.define.rows import CONTROLS, NORMALISED, ROWS
-from study.show import sentences, tables
+from study.show import answer, tables
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOWN = ("finetuned", "random", "perceptron", "linear", "at")  # the rows of the README's table
@@ -41,7 +41,7 @@ def readme(text):
             return block[0]
         return block[1] + block[2] + "".join(rows(by_head[header[0]], header))
 
-    said = sentences.folded(known, experiment("pretrain"))
+    said = answer.folded(known, experiment("pretrain"))
     text = re.sub(
         r"(<!-- answer -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{said}\n{m[2]}", text, flags=re.DOTALL
     )

@@ -72,6 +72,12 @@ def _difference(rows, minuend, subtrahend, first, **side):
     return _part(rows, text, (minuend, subtrahend), first, **side)
 
 
+def _over_images(rows, part):
+    """How much of a difference hangs on the choice of the test images: a note, or none."""
+    error = rates.error_over_images(*(rows.get(key, {}) for key in part.rows), part.values)
+    return [f"standard error over the test images {error:.1f}"] if error else []
+
+
 def _take_off(rows, part):
     """Which of the adversarial trainings of random features behind a part took off; a note, or none."""
     found = {seed: rows["random"][seed] for seed in part.values if rows["random"][seed].get("history")}
@@ -121,14 +127,14 @@ def c4(rows, first):
     within δ with 0 inside."""
     statement = "BN-only AT gives fragile features non-trivial robustness"
     part = _difference(rows, "finetuned", "linear", first)
-    return judge("C4", statement, c4.__doc__, [part], exceeds, _beside(rows, part))
+    return judge("C4", statement, c4.__doc__, [part], exceeds, _beside(rows, part) + _over_images(rows, part))
 
 
 def c5(rows, first):
     """Confirmed: interval < 0, or equivalent within δ. Contradicted: > δ."""
     statement = "BN-only AT of random features gives no meaningful robustness"
     part = _difference(rows, "random", "linear", first)
-    notes = _take_off(rows, part) + _beside(rows, part)
+    notes = _take_off(rows, part) + _beside(rows, part) + _over_images(rows, part)
     return judge("C5", statement, c5.__doc__, [part], does_not_exceed, notes)
 
 
@@ -139,16 +145,16 @@ def c6(rows, first):
     statement = "BN-only AT gets further with trained than with random features (primary)"
     part = _difference(rows, "finetuned", "random", first)
     notes = [f"sign-flip test: p = {statistics.sign_flip(part.values.values()):.3f}"] if part.values else []
-    notes += _take_off(rows, part)
+    notes += _take_off(rows, part) + _over_images(rows, part)
     return judge("C6", statement, c6.__doc__, [part], exceeds_by_signs, notes)
 
 
 def c6s(rows, first):
     """Confirmed: interval > 0 (small if within δ, meaningful if > δ). Contradicted: < 0, or equivalent
     within δ with 0 inside."""
-    statement = "... and with the same two stages, so it is the features"
+    statement = "... and with the same two stages of training"
     part = _difference(rows, "finetuned", "two_stages", first)
-    return judge("C6s", statement, c6s.__doc__, [part], exceeds)
+    return judge("C6s", statement, c6s.__doc__, [part], exceeds, _over_images(rows, part))
 
 
 def c6b(rows, first):

@@ -93,6 +93,18 @@ def differences(first, second, measure=ROBUST):
     }
 
 
+def error_over_images(first, second, seeds, measure=ROBUST):
+    """Standard error over the test images, in points, of two rows' mean difference over seeds; or None.
+
+    first, second: {seed: record}. An interval over seeds is conditional on the images: this is not in it.
+    """
+    pairs = [(flags(first[seed], measure), flags(second[seed], measure)) for seed in seeds]
+    if not pairs:
+        return None
+    each = np.mean([one.astype(float) - other for one, other in pairs], axis=0)  # of an image, over seeds
+    return 100 * float(each.std(ddof=1)) / np.sqrt(each.size)
+
+
 def points(values):
     """{seed: points} as text, with the 95 % t-interval: "+2.4 [+1.5, +3.3] (5)"; of one seed without it."""
     if not values:

@@ -14,6 +14,8 @@ import bnat_utils as bnat
 from study.decide.statistics import paired, proportion
 from study.measure import masking
 
+FEWEST = 20  # images on which two attacks are compared
+
 
 def rises(flags):
     """Does a later attack, or a larger ε, certainly leave more images than an earlier one?"""
@@ -36,9 +38,12 @@ def rarely(flags):
 
 
 def on_shared(first, index_first, second, index_second):
-    """Two outcomes, bool [n] and bool [m], of the test images index_first, index_second: on those of both."""
+    """Two outcomes, bool [n] and bool [m], of the test images index_first, index_second: on those of both.
+
+    None where they share fewer than FEWEST: a paired test of a few images finds next to nothing.
+    """
     _, a, b = np.intersect1d(index_first, index_second, return_indices=True)
-    return [first[a], second[b]] if a.size else []
+    return [first[a], second[b]] if a.size >= FEWEST else []
 
 
 def row(expected, flags, suspect):

@@ -58,6 +58,7 @@ class Claim:
     would_decide: str  # the runs that would decide it; "" if it is decided
     note: str
     lacking: tuple = ()  # keys of rows that it cannot do without and that have fewer than two seeds
+    parts: tuple = ()  # those that it was judged by
 
     @property
     def seeds(self):
@@ -158,8 +159,9 @@ def _more_seeds(part, rule):
     needed = run + 1
     while needed < MOST_SEEDS and rule(part, needed)[0] == "undecided":
         needed += 1
-    about = f"{MOST_SEEDS} or more" if needed >= MOST_SEEDS else f"about {needed}"
-    return f"{about} seeds of {quoted(part.rows)} in place of {run}"
+    if needed >= MOST_SEEDS:
+        return f"hardly more seeds of {quoted(part.rows)}: at this spread {MOST_SEEDS} would not do"
+    return f"about {needed} seeds of {quoted(part.rows)} in place of {run}"
 
 
 def _distance(part):
@@ -206,5 +208,5 @@ def judge(key, statement, docstring, parts, rule=clears, notes=()):
         statistic="; ".join(part.text for part in parts), values=weakest.values,
         mean=mean, low=low, high=high, verdict=verdict, size=size,
         interim=_interim(parts) if verdict != "not yet run" else "", would_decide=would_decide,
-        note="; ".join([*said, *notes]), lacking=rows_lacking(parts),
+        note="; ".join([*said, *notes]), lacking=rows_lacking(parts), parts=tuple(parts),
     )  # fmt: skip

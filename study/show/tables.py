@@ -194,15 +194,29 @@ def verdict(claim):
     return f"{claim.verdict}{size}" + (f", interim: {claim.interim}" if claim.interim else "")
 
 
+def interval_of(part):
+    """Of a part of a claim the mean and its interval, as text."""
+    mean, low, high = part.interval()
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]" if np.isfinite([mean, low, high]).all() else "–"
+
+
+def points_of(claim):
+    """The numbers that a claim was judged by: up to two parts; of more, the one furthest from confirmed."""
+    if len(claim.parts) == 1:
+        return interval_of(claim.parts[0])
+    if len(claim.parts) == 2:
+        return "; ".join(f"{part.text}: {interval_of(part)}" for part in claim.parts)
+    if not np.isfinite([claim.mean, claim.low, claim.high]).all():
+        return "–"
+    return f"{claim.mean:+.1f} [{claim.low:+.1f}, {claim.high:+.1f}], the least of {len(claim.parts)}"
+
+
 def claims(decided):
     """The claims with their rules and verdicts, a row each."""
     table = {}
     for c in decided:
-        interval = "–"
-        if np.isfinite([c.mean, c.low, c.high]).all():
-            interval = f"{c.mean:+.1f} [{c.low:+.1f}, {c.high:+.1f}]"
         table[c.key] = {"statement": c.statement, "rule": c.rule, "statistic": c.statistic}
-        table[c.key] |= {"points [95 %]": interval, "seeds": len(c.seeds), "verdict": verdict(c)}
+        table[c.key] |= {"points [95 %]": points_of(c), "seeds": len(c.seeds), "verdict": verdict(c)}
         table[c.key] |= {"beside": c.note or "–"}
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("claim")
 

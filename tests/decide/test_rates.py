@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from planted import flags
+from planted import flags, seeds
 
 from study.decide import rates
 
@@ -68,6 +68,12 @@ def test_differences_are_of_seeds_that_both_have_on_as_many_images():
     assert rates.differences(first, second) == pytest.approx({10: 2})
     assert rates.points(rates.differences(first, second)) == "+2.0 (1)"
     assert rates.points({}) == "not yet run"
+
+
+def test_the_error_over_images_is_that_of_their_mean_difference_over_seeds():
+    one, other = seeds(30, 30, n=1000), seeds(20, 20, n=1000)  # a tenth of the images differ, in every seed
+    assert rates.error_over_images(one, other, [10, 11]) == pytest.approx(100 * (0.09 / 999) ** 0.5)
+    assert rates.error_over_images(one, other, []) is None
 
 
 def test_a_row_is_shown_over_the_seeds_that_were_measured():

@@ -9,7 +9,7 @@ from planted import evaluation, record, seeds
 from study.decide import axes, claims, select, trust
 from study.define.experiment import experiment
 from study.define.rows import CONTROLS, ROWS, label
-from study.show import figures, insights, sentences, tables, trust_tables
+from study.show import answer, figures, insights, sentences, tables, trust_tables
 
 TRAINED, RANDOM, LINEAR = label("finetuned"), label("random"), label("linear")
 
@@ -66,35 +66,38 @@ STAYED = dict(history=[dict(train_loss=2.29)])
 
 def test_the_answer_says_r_of_both_arms_and_their_difference():
     found = rows(finetuned=[20, 22], random=[18, 18], linear=[16, 16], linear_long=[17, 17])
-    said = sentences.sentences(found, experiment("pretrain"))
+    said = answer.listed(found, experiment("pretrain"))
     assert "trained features **21.0 ± 1.4 (2)**, random features **18.0 ± 0.0 (2)**" in said
     assert "trained − random **+3.0 [" in said and "sign-flip test p = 0.500" in said
-    assert "linear classifier on the pixels, 16.0 ± 0.0 (2)" in said
+    assert "linear classifier on the pixels (L) 16.0 ± 0.0 (2)" in said
+    assert "trained features less it not yet run" in said and "it would be undecided" not in said
     longer = "L after 30 epochs 17.0 ± 0.0 (2), trained features less it +4.0 ["
     assert longer in said and "; P after 30 epochs not yet run;" in said
     assert "not measured yet" not in said
+    gap = rows(finetuned=[20.1, 20.2, 20.3, 20.1, 20.2, 30], random=[18] * 6)
+    assert "p = 0.031, which decides C6; by the t-interval" in answer.listed(gap, experiment("pretrain"))
 
 
 def test_the_answer_says_how_many_trainings_of_random_features_took_off():
     found = rows(finetuned=[20, 22, 21], random=[10, 18, 18])
     found["random"][10] |= STAYED
-    said = sentences.sentences(found, experiment("pretrain"))
+    said = answer.listed(found, experiment("pretrain"))
     assert "**2 of 3** trainings of random features took off (67 % [9, 99])" in said
     assert "Those alone reach R 18.0 ± 0.0 (2), and trained features are +3.5 [" in said
 
 
 def test_the_answer_says_what_two_stages_change():
     found = rows(finetuned=[20, 22], random=[10, 18], two_stages=[19, 19])
-    said = sentences.sentences(found, experiment("pretrain"))
+    said = answer.listed(found, experiment("pretrain"))
     assert "random features reach **19.0 ± 0.0 (2)**; trained − these +2.0 [" in said
-    said = sentences.sentences(rows(finetuned=[20], random=[18]), experiment("pretrain"))
+    said = answer.listed(rows(finetuned=[20], random=[18]), experiment("pretrain"))
     assert "clean and then adversarial: not yet run" in said
 
 
 @pytest.mark.parametrize(
     "random, two_stages, said",
     [
-        ([18] * 6, [18] * 3, "**It is the features**"),
+        ([18] * 6, [18] * 3, "which by the rule fixed beforehand reads *it is the features*"),
         ([18] * 6, [22] * 3, "**Trained features let BN-only AT start** (C6)"),
         (
             [18] * 6,
@@ -107,11 +110,11 @@ def test_the_answer_says_what_two_stages_change():
 )
 def test_it_is_the_features_only_if_both_claims_say_so(random, two_stages, said):
     found = rows(finetuned=[21, 20.8, 21.2, 21, 21, 21], random=random, two_stages=two_stages)
-    assert said in sentences.sentences(found, experiment("pretrain"))
+    assert said in answer.listed(found, experiment("pretrain"))
 
 
 def test_one_seed_is_said_to_be_inconclusive():
-    said = sentences.sentences(rows(finetuned=[20], random=[18]), experiment("pretrain"))
+    said = answer.listed(rows(finetuned=[20], random=[18]), experiment("pretrain"))
     assert "trained − random **+2.0 (1)** points: one seed is inconclusive" in said
 
 
@@ -119,7 +122,7 @@ def test_without_r_the_answer_says_that_pgd_decides_nothing():
     found = rows(finetuned=[20], random=[18])
     for key in ("finetuned", "random"):
         found[key][10]["margin"] = None
-    said = sentences.sentences(found, experiment("pretrain"))
+    said = answer.listed(found, experiment("pretrain"))
     assert "(PGD-20)" in said and "it decides no claim" in said
 
 
@@ -179,9 +182,9 @@ def test_the_headline_has_a_mark_for_every_seed_and_for_every_pair():
 
 
 def test_claims_whose_rows_have_not_run_share_a_line():
-    said = sentences.open_questions(claims.decide(rows(finetuned=[24, 24.2]), 10)).splitlines()
+    said = answer.open_questions(claims.decide(rows(finetuned=[24, 24.2]), 10)).splitlines()
     assert len(said) == 1 and f'**C4** "{LINEAR}"; **C5** "{RANDOM}" and "{LINEAR}"; ' in said[0]
-    said = sentences.open_questions(claims.decide(rows(finetuned=[24, 19], linear=[16, 22]), 10))
+    said = answer.open_questions(claims.decide(rows(finetuned=[24, 19], linear=[16, 22]), 10))
     assert said.startswith("- **C4** (undecided): the planned seeds 12 of ")
 
 
@@ -210,10 +213,13 @@ def test_a_network_on_which_few_checks_were_run_is_a_line_below_the_grid():
 
 def test_suspect_networks_are_counted_and_named():
     passed, bad = checked("as expected", "not yet run"), checked("suspect", "as expected")
-    said = sentences.suspects({("at", 10): passed, ("random", 11): bad, ("random", 12): passed})
-    assert said.startswith("1 of 3 networks") and said.endswith(f"- {RANDOM} (seed 11): suspect in check 0.")
-    assert "in the 1 of 2 checks that were run" in sentences.finding(passed)
-    assert sentences.finding(checked("constant", "constant")).startswith("a constant classifier")
+    few, flat = checked("as expected", *["not yet run"] * 2), checked("constant", "constant")
+    of = {("at", 10): passed, ("random", 11): bad, ("random", 12): passed, ("linear", 10): few}
+    said = sentences.suspects(of | {("random", 10): flat})
+    counted = "1 of the 4 networks on which most checks were run, 0 of the 1 networks on which fewer were."
+    assert said.startswith(f"Of every seed, suspect in some check: {counted}\n\n")
+    assert f"\n- {RANDOM} (seed 11): suspect in check 0.\n" in said and said.count("\n- ") == 2
+    assert "(seed 10): a constant classifier" in said
 
 
 def test_examples_of_other_networks_are_shown_beside_one_s_own():
