@@ -30,13 +30,13 @@ def input_gradient(model, x, y):
     return torch.cat(gradients)
 
 
-def survivors(model, x, y, eps):
+def survivors(model, x, y, eps, steps=20):
     """Clean accuracy and R, what survives both attacks, on images x with labels y: two bool [n]."""
-    pgd = bnat.evaluate(model, x, y, eps=eps)
-    return pgd["clean"], bnat.multi_targeted(model, x, y, eps=eps, alive=pgd["robust"])
+    pgd = bnat.evaluate(model, x, y, eps=eps, steps=steps)
+    return pgd["clean"], bnat.multi_targeted(model, x, y, eps=eps, steps=steps, alive=pgd["robust"])
 
 
-def at_radii(model, x, y, radii):
+def at_radii(model, x, y, radii, steps=20):
     """R at several radii in 1/255, and at 0: {"0": bool [n], "0.25": bool [n], ...}."""
-    found = {f"{radius:g}": survivors(model, x, y, radius / 255) for radius in radii}
+    found = {f"{radius:g}": survivors(model, x, y, radius / 255, steps) for radius in radii}
     return {"0": next(iter(found.values()))[0]} | {radius: robust for radius, (_, robust) in found.items()}

@@ -164,7 +164,7 @@ def measure_perturbations(model, x, y, settings, beside):
 
 
 def measure_small(model, x, y, settings, beside):
-    return attacks.at_radii(model, x, y, settings["radii"])
+    return attacks.at_radii(model, x, y, settings["radii"], settings["steps"])
 
 
 def measure_readouts(model, x, y, settings, beside):

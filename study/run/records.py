@@ -200,7 +200,10 @@ def decode(evaluation):
             array = np.frombuffer(bytes.fromhex(value["int8"]), np.int8)
             evaluation[key] = array.reshape(value["shape"])
         elif isinstance(value, str) and key != "weights":
-            bits = np.unpackbits(np.frombuffer(bytes.fromhex(value), np.uint8), count=np.prod(shape))
+            outcomes, content = int(np.prod(shape)), bytes.fromhex(value)
+            if len(content) != -(-outcomes // 8):  # packed by eight, the last byte filled up
+                raise ValueError(f"{key} does not hold the outcomes of {outcomes} images")
+            bits = np.unpackbits(np.frombuffer(content, np.uint8), count=outcomes)
             evaluation[key] = bits.astype(bool).reshape(shape)
         elif isinstance(value, list):
             evaluation[key] = np.array(value)

@@ -40,6 +40,7 @@ def transfer(targets, source, images):
     targets' records hold, or that can be measured because data and weights are here; these are then
     written. Trains nothing.
     """
+    images = min(images, bnat.DATASETS[source.run["data"]]["test"])
     eps, known = source.held_out_epsilon / 255, read_record(*folders(source))
     if known is None:
         return {}

@@ -1,4 +1,4 @@
-"""Readouts of 07: on networks whose answer is known."""
+"""Readouts of 07 and 08: on networks whose answer is known."""
 
 import copy
 
@@ -111,6 +111,8 @@ def test_r_falls_with_the_radius_from_clean_accuracy_on(trained, digits):
     assert torch.equal(found["0"], bnat.evaluate(trained, x, y, eps=0)["clean"])
     rates = [flags.float().mean() for flags in found.values()]
     assert rates == sorted(rates, reverse=True) and rates[-1] < rates[0]
+    weak = attacks.at_radii(trained, x, y, [32], steps=0)["32"].float().mean()
+    assert weak > rates[-1]
 
 
 def test_the_fragility_table_says_what_was_not_run():

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -519,6 +520,22 @@ def test_a_network_whose_weights_were_not_kept_says_so():
         network("pretrain_resnet20_all_eps0_seed0_b5a39353e2")
 
 
+def test_two_trainings_that_left_other_weights_under_one_name_are_not_mixed(root):
+    easy = dict(epochs=3, epsilon=16, eval_epsilon=4)
+    exp, committed = made("pretrain", **easy)
+    shutil.copytree(exp.out / "records", root / "records")
+    for path in folder_of(exp).glob("*.json"):  # here the same run ended elsewhere, and nothing survived PGD
+        content = records.parse_json(path)
+        if "weights" in content:
+            content["weights"] = "0" * 64
+        if "robust" in content:
+            content["robust"] = "0" * len(content["robust"])
+        records.write_json(path, content)
+    record = made("pretrain", **easy, margin_images=50)[1]
+    assert record["weights"] == committed["weights"]
+    assert record["margin"]["robust"].any() and record["pgd"]["robust"].any()
+
+
 def test_a_committed_evaluation_is_not_made_again(root):
     exp, _ = made("pretrain")
     (exp.out / "records").rename(root / "records")  # as make render commits them
@@ -537,6 +554,17 @@ def test_transfer_is_recorded_and_trains_nothing(root):
     again = transfer.transfer({"one": one, "other": other}, other, 100)
     assert all((again[label] == found[label]).all() for label in found)
     assert transfer.transfer({"one": one}, other, 99) == {}
+
+
+def test_transfer_to_more_images_than_there_are_is_read_as_it_was_measured(root):
+    exp, _ = made("pretrain", epsilon=32)
+    found, again = (transfer.transfer({"one": exp}, exp, 10**6)["one"] for _ in range(2))
+    assert found.size == again.size == bnat.DATASETS["digits"]["test"] and (found == again).all()
+
+
+def test_outcomes_of_fewer_images_than_a_file_says_are_refused():
+    with pytest.raises(ValueError, match="robust does not hold the outcomes of 500 images"):
+        records.decode(dict(robust="ff", settings=dict(images=500)))
 
 
 def test_transfer_of_what_was_not_run_is_empty(root):
