@@ -21,10 +21,10 @@ report: .venv/installed  ## run the notebooks at PROFILE (quick, cpu or paper) i
 	@echo; $(BIN)/python -c "import pandas as pd; print(pd.read_csv('$(OUT)/figures/04_main_table.csv', index_col=0).to_string())"
 	@[ $(PROFILE) != quick ] || echo "Profile quick shows that the code works; it is no evidence about the paper. What was found stands in README.md."
 
-sweep: .venv/installed  ## run the table SWEEP of sweeps.yaml (or controls, those of 04_robustness) at PROFILE; 04_robustness shows them after make report
+sweep: .venv/installed  ## run the table SWEEP of sweeps.yaml (or controls, those of 06_features) at PROFILE; 06_features shows them after make report
 	$(DAG) sweep=$(SWEEP) -- $(SWEEP)
 
-render: .venv/installed  ## renew the committed records, figures, notebooks and README tables from a report at PROFILE (cpu or paper)
+render: .venv/installed  ## renew the committed records, figures, notebooks and README tables from a report at PROFILE=cpu
 	@$(BIN)/python site/may_render.py $(PROFILE)
 	$(MAKE) report
 	mkdir -p records figures $(OUT)/records && cp -r $(OUT)/records/. records/
@@ -33,8 +33,7 @@ render: .venv/installed  ## renew the committed records, figures, notebooks and 
 	$(BIN)/python site/drop_weights.py
 	$(RUN) notebooks/01_pretrain.ipynb $(OUT)/again.ipynb -p epsilon None
 	$(RUN) notebooks/03_bn_scratch.ipynb $(OUT)/again.ipynb -p epsilon 0
-	for name in 01_pretrain 02_bn_finetune 03_bn_scratch 04_robustness 05_trust 06_features 07_norms 08_inside; do \
-	  $(BIN)/papermill notebooks/$$name.ipynb notebooks/$$name.ipynb || exit 1; done
+	for notebook in notebooks/*.ipynb; do $(BIN)/papermill $$notebook $$notebook || exit 1; done
 	cp $(OUT)/figures/* figures/
 	$(BIN)/python site/schematic.py && $(BIN)/python site/refresh.py
 

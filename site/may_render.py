@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PROFILES = ("cpu", "paper")  # digits show that the code works, and are no evidence
+PROFILES = ("cpu",)  # the one that the notebooks show by default
 # what render writes, and the code that it runs: a report is committed beside the code that made it
 RESULTS = ("notebooks", "figures", "README.md")
 CODE = ("bnat_utils.py", "study", "site", "sweeps.yaml", "Snakefile", "Makefile")

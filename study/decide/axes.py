@@ -67,7 +67,7 @@ def other_rates(**given):
 def budget(**given):
     """Accuracy against the adversarial epochs; apart, the first study's, at learning rates of its own."""
     own = {PROFILES[given["profile"]][f"{step}_at"][0] for step in ("pretrain", "finetune", "scratch")}
-    axis = along("epochs", sorted({1, 5, 10, 30} | own), TRAINED, **given)
+    axis = along("epochs", sorted({5, 10, 30} | own), TRAINED, **given)
     for key, seeds in first_study(**given).items():
         if seeds and key in TRAINED:
             axis[key, "first study"] = {FIRST_STUDY[key]["epochs"]: seeds}

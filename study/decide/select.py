@@ -35,11 +35,13 @@ def of_step(exp):
 
 
 def at_epsilon(record, epsilon):
-    """The record without the evaluations at another ε (in 1/255) than this."""
+    """The record without the evaluations at another ε (in 1/255) than this, or at small radii of another."""
     hidden = {}
     for kind in kinds():
         settings = record[kind]["settings"] if record[kind] else {}
-        if "radii" in settings:  # at several of its own
+        if "radii" in settings:
+            if settings["radii"] != plan.small_radii(epsilon):
+                hidden[kind] = None
             continue
         if record[kind] and epsilon not in (settings.get("epsilon"), *settings.get("epsilons", ())):
             hidden[kind] = None
@@ -59,14 +61,14 @@ def study_rows(profile="cpu", rows=ROWS, known=None, **given):
         except ValueError:  # no such row of this network, as of a classifier without BN
             chosen[key] = {}
             continue
-        arch = exp.run["arch"]
-        if arch not in known:
-            known[arch] = all_records(exp)
+        place = exp.run["arch"], exp.held_out_epsilon  # which evaluation counts hangs on the ε, too
+        if place not in known:
+            known[place] = all_records(exp)
         chosen[key] = {}
-        for seed in sorted({record["run"]["seed"] for record in known[arch].values()}):
+        for seed in sorted({record["run"]["seed"] for record in known[place].values()}):
             name = experiment(row.step, profile=profile, **row.among(given) | dict(seed=seed)).name
-            if name in known[arch]:
-                chosen[key][seed] = at_epsilon(known[arch][name], exp.held_out_epsilon)
+            if name in known[place]:
+                chosen[key][seed] = at_epsilon(known[place][name], exp.held_out_epsilon)
     return chosen
 
 
@@ -98,13 +100,12 @@ def with_parents(first):
     }
 
 
-def shipped(profile, exp):
+def shipped(exp):
     """The ResNet-18 of the package pyautoattack before, and every run that started from it."""
     if exp.run["data"] != "cifar10":
         return {}
-    other = experiment(
-        "pretrain", profile=profile, arch="resnet18", epsilon=0, pretrain_weights="pyautoattack"
-    )
+    given = dict(profile=exp.profile, data="cifar10", arch="resnet18", epsilon=0)
+    other = experiment("pretrain", **given, pretrain_weights="pyautoattack")
     every = all_records(other)
     chosen = {"before": every.get(other.name)}
     for name, record in every.items():

@@ -130,10 +130,11 @@ def curve_row(curve, chance):
     return row(expected, list(curve["robust"]) if curve else [], suspect)
 
 
-def trust(record, transfers=()):
+def trust(record, transfers=None):
     """The checks against gradient masking that a record allows, one row a check.
 
-    transfers: outcomes of this network under examples made on others, bool [n] each. Columns: expected, the
+    transfers: outcomes of this network under examples made on others, bool [n] each; None: not looked at,
+    and no row. Columns: expected, the
     pattern of honest gradients; measured, accuracies in percent; difference, the last less the first, in
     points with its paired 95 % interval; n, images; verdict: "as expected", "suspect", "not yet run" or, for
     a network that gives over 90 % of the clean images one label, "constant": no attack can move it, and the
@@ -146,7 +147,8 @@ def trust(record, transfers=()):
     """
     pgd, chance = record["pgd"], bnat.DATASETS[record["run"]["data"]]["chance"]
     rows = evaluation_rows(record) | check_rows(record["checks"])
-    rows["own PGD → strongest transfer"] = transfer_row(pgd, transfers)
+    if transfers is not None:
+        rows["own PGD → strongest transfer"] = transfer_row(pgd, transfers)
     rows["PGD at 0, ⅛, ¼, ½, ¾, 1, 1½, 2, 4 x ε"] = curve_row(record["curve"], chance)
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("check")
     if pgd and max(pgd["clean_predictions"]) > 0.9 * sum(pgd["clean_predictions"]):

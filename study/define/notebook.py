@@ -16,7 +16,7 @@ STARTS = {"pretrain": {"epsilon": 0}}  # where a notebook's default differs: 01 
 
 
 def names(step):
-    """The parameters that the notebook of a step has; of the reading ones for any other word, "report"."""
+    """The parameters that the notebook of a step has; of the reading ones for any other word."""
     if step not in NOTEBOOKS:
         return ["profile", "data", "data_dir", "image_size", "arch", "arch_options"]
     of_the_parent = ("pretrain_trainable", *OF_THE_PARENT)

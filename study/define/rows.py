@@ -146,6 +146,8 @@ GAMMA = by_key(  # of 07_norms: where γ starts and where weight decay pulls it
     Row("random_uniform", "BN-only AT, random, γ starts in [0, 1]", "scratch", dict(gamma_start="uniform")),
 )
 EVERY = ROWS | CONTROLS | NORMALISED | AFFINE | GAMMA
+# trained longer than the others of their kind
+LONGER = {key for key, row in ROWS.items() if "epochs" in row.parameters}
 # the first study: shorter, three seeds from 0 on (of the controls one, 0); its weights are gone
 FIRST_STUDY = {key: row.first_study for key, row in EVERY.items() if row.first_study}
 

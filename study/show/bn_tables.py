@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+import bnat_utils as bnat
 from study.define.rows import label
 
+OFF = 0.01  # |γ| below which a channel counts as switched off (Frankle et al. 2021)
 WEAK, CLEAR = 0.2, 0.4  # |ρ| from which a correlation is called weak, and clear
 
 
@@ -19,10 +21,21 @@ def flat(record, key):
     return np.concatenate([layer[key] for layer in record["bn"].values()])
 
 
+def off(gamma):
+    """Which channels are switched off, in percent."""
+    return 100 * np.mean(np.abs(gamma) < OFF)
+
+
+def sizes(record):
+    """The number of channels of each BN layer."""
+    return [len(layer["gamma"]) for layer in record["bn"].values()]
+
+
 def starts(record, parent):
-    """γ and β where the run started: the parent's, or 1 and 0; NaN where it started from other weights."""
-    gamma = flat(record, "gamma")
-    if not record["run"]["parent"]:
+    """γ and β where the run started: the parent's, or 1 and 0; NaN where they are not known."""
+    gamma, run = flat(record, "gamma"), record["run"]
+    usual = run["arch"] in bnat.ARCHS and not run.keys() & {"norm", "gamma_start", "pretrain_weights"}
+    if not run["parent"] and usual:
         return np.ones_like(gamma), np.zeros_like(gamma)
     if parent and parent["weights"] == record["initial_weights"]:
         return flat(parent, "gamma"), flat(parent, "beta")
@@ -38,26 +51,28 @@ def gamma_beta_table(pairs):
         known = not np.isnan(g0).any()
         table[label(key)] = {
             "channels": g.size,
-            "switched off before (%)": f"{100 * np.mean(abs(g0) < 0.01):.1f}" if known else "–",
-            "switched off (%)": f"{100 * np.mean(abs(g) < 0.01):.1f}",
+            "switched off before (%)": f"{off(g0):.1f}" if known else "–",
+            "switched off (%)": f"{off(g):.1f}",
             "γ < 0 (%)": f"{100 * np.mean(g < 0):.1f}",
             "γ changed sign (%)": f"{100 * np.mean(g * g0 < 0):.1f}" if known else "–",
             "β changed sign (%)": f"{100 * np.mean(b * b0 < 0):.1f}" if known and parent else "–",
-            "median |γ|, before → after": f"{np.median(abs(g0)):.2f} → {np.median(abs(g)):.2f}",
-            "median β, before → after": f"{np.median(b0):+.2f} → {np.median(b):+.2f}",
+            "median |γ|, before → after": f"{np.median(abs(g0)):.2f} → {np.median(abs(g)):.2f}".replace(
+                "nan", "–"
+            ),
+            "median β, before → after": f"{np.median(b0):+.2f} → {np.median(b):+.2f}".replace("+nan", "–"),
         }
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")
 
 
 def switched_off(record):
-    """The share of channels with |γ| < 0.01, as text."""
-    return f"{100 * np.mean(abs(flat(record, 'gamma')) < 0.01):.0f} %"
+    """The share of channels that are switched off, and of which network, as text."""
+    return f"{off(flat(record, 'gamma')):.0f} % (seed {record['run']['seed']})"
 
 
-def switched_off_sentence(random, bare):
-    """How much of what BN-only AT over random features switches off is weight decay: two records, or None.
+def switched_off_sentence(random, clean, bare):
+    """How much BN-only training of random features switches off, and how far decay alone takes a γ.
 
-    random: the study's own row; bare: the same run without weight decay.
+    random, clean: records of AT and of clean training; bare: of AT without weight decay. Each may be None.
     """
     if not random:
         return "Not yet run."
@@ -65,17 +80,16 @@ def switched_off_sentence(random, bare):
     updates = run["epochs"] * (run["train_images"] // run["batch_size"])
     # the cycle's mean rate is half its peak; momentum 0.9
     shrunk = np.exp(-run["weight_decay"] * updates * run["lr"] / 2 / (1 - 0.9))
-    text = (
-        f"BN-only AT over random features at lr {run['lr']:g} leaves {switched_off(random)} of the channels "
-        "with |γ| < 0.01, against the third that Frankle et al. report for clean training. Part of that can "
-        f"be weight decay: in these {updates:,} updates it alone takes a γ that no gradient holds from 1 to "
-        f"{shrunk:.1g}."
-    )
-    if not (bare and bare["pgd"]):
-        return f"{text} A run without it is not there yet."
+    text = f"|γ| < {OFF:g} have, after BN-only AT over random features at lr {run['lr']:g}, "
+    text += switched_off(random)
+    if clean:
+        text += f", after BN-only clean training {switched_off(clean)}"
+    if bare:
+        text += f", after AT without weight decay {switched_off(bare)}"
+    enough = "enough to switch it off" if shrunk < OFF else "not enough to switch it off"
     return (
-        f"{text} Without it {switched_off(bare)} are switched off, at "
-        f"{100 * bare['pgd']['robust'].mean():.1f} % under PGD."
+        f"{text}; Frankle et al. report about a third after clean training. Weight decay alone takes a γ "
+        f"that no gradient holds from 1 to {shrunk:.1g} in the {updates:,} updates of that AT: {enough}."
     )
 
 
@@ -111,9 +125,8 @@ def scale(parent, record):
     """log2 of each channel's |γ after / γ before|, and its layer; (None, None): not parent and child."""
     if not comparable(parent, record):
         return None, None
-    sizes = [len(layer["gamma"]) for layer in parent["bn"].values()]
     change = np.log2(abs(flat(record, "gamma")) / abs(flat(parent, "gamma")))
-    return change, np.repeat(range(len(sizes)), sizes)
+    return change, np.repeat(range(len(parent["bn"])), sizes(parent))
 
 
 def rank(values, layer):
@@ -164,17 +177,16 @@ def reading(parent, record):
     rho = correlate(rank(before, layer), rank(change, layer), rank(abs(flat(parent, "gamma")), layer))
     half = 1.96 / np.sqrt(change.size - 4)  # Fisher's interval, one variable taken out
     low, high = np.tanh(np.arctanh(rho) + np.array([-half, half]))
-    end = "the two are hardly related."
-    strength = "hardly a"
+    end, strength = "", "hardly a"
     if abs(rho) >= WEAK:
         strength = f"a {'weak' if abs(rho) < CLEAR else 'clear'} {'negative' if rho < 0 else 'positive'}"
     if rho <= -WEAK:
-        end = "the more fragile, the more γ was turned down."
+        end = ": the more fragile, the more γ was turned down"
     if rho >= WEAK:
-        end = "the more fragile, the less γ was turned down."
+        end = ": the more fragile, the less γ was turned down"
     return (
         f"After fine-tuning {100 * np.mean(after < before):.0f} % of the channels are less fragile than "
         f"before (median {np.median(before):.2f} → {np.median(after):.2f}). Among the channels of a layer, "
         f"given |γ| before, there is {strength} correlation (ρ = {rho:+.2f} [{low:+.2f}, {high:+.2f}]) of "
-        f"fragility before with the change of |γ|, in this one network: {end}"
+        f"fragility before with the change of |γ|, in this one network{end}."
     )

@@ -1,6 +1,6 @@
 """The report's figures, each from records, and how they are written.
 
-Decided here: what is drawn. Not here: the numbers, a row's colour (define/rows.py), the figures of 06 and 07
+Decided here: what is drawn. Not here: the numbers, a row's colour (define/rows.py), the figures of 06 and 08
 (insights.py).
 """
 
@@ -13,7 +13,7 @@ import bnat_utils as bnat
 from study.decide import rates, verdicts
 from study.decide.statistics import proportion
 from study.define import parameters
-from study.define.rows import colour, label
+from study.define.rows import LONGER, colour, label
 from study.measure.masking import CHECK_RESTARTS, CHECK_STEPS
 from study.run import records
 
@@ -61,8 +61,9 @@ def curves(networks):
     radii.set(xlabel="attack radius ε (1/255)", title="PGD, test images")
     handles = []
     for place, (key, record) in enumerate(networks.items()):
+        longer = dict(linestyle=":") if key in LONGER else {}
         style = dict(color=colour(key) or f"C{place}", marker="o", clip_on=False)
-        handles.append(plt.Line2D([], [], color=style["color"], marker="o", label=label(key)))
+        handles.append(plt.Line2D([], [], color=style["color"], marker="o", label=label(key), **longer))
         history = record["history"]
         if history:
             axis, epochs = learning[lengths.index(len(history))], [h["epoch"] for h in history]
@@ -70,7 +71,7 @@ def curves(networks):
             robust = [100 * h["held_out_robust"] for h in history]
             axis.plot(epochs, robust, linestyle="--", markerfacecolor="white", **style)
         if record["curve"]:
-            against_radius(radii, record["curve"], **style)
+            against_radius(radii, record["curve"], **style | longer)
     for axis in axes[0]:
         for each in info:
             chance_line(axis, each["chance"])
@@ -189,11 +190,12 @@ def attacks(networks, epsilon, chance):
 
 def transfer(matrix, title):
     """Accuracy (%) of the network in a column on examples made on that in a row, a DataFrame."""
-    figure, axis = plt.subplots(figsize=(5.0, 3.2))
-    picture = axis.imshow(matrix, vmin=0, vmax=100)
+    figure, axis = plt.subplots(figsize=(7.2, 1.4 + 0.3 * len(matrix)))
+    picture = axis.imshow(matrix, vmin=0, vmax=100, aspect="auto")
     for (i, j), value in np.ndenumerate(matrix.to_numpy()):
         text = "–" if np.isnan(value) else f"{value:.0f}"
-        axis.text(j, i, text, ha="center", va="center", color="white" if value < 50 else "black")
+        style = dict(ha="center", va="center", fontsize=7)
+        axis.text(j, i, text, color="white" if value < 50 else "black", **style)
     axis.set_xticks(range(len(matrix)), matrix.columns, rotation=40, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(len(matrix)), matrix.index)
     axis.set(xlabel="evaluated on", ylabel="examples made on", title=title)

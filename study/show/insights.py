@@ -12,12 +12,11 @@ from matplotlib.colors import ListedColormap
 import bnat_utils as bnat
 from study.decide import rates, take_off
 from study.decide.statistics import share
-from study.define.rows import ROWS, colour, label
-from study.show.bn_tables import starts
+from study.define.rows import LONGER, colour, label
+from study.show.bn_tables import flat, off, sizes, starts
 from study.show.norm_tables import WORTH_MENDING, excess
 
 DEPTH = ListedColormap(plt.get_cmap("cividis")(np.linspace(0, 0.85, 256)))  # no yellow on white
-LONGER = {key for key, row in ROWS.items() if "epochs" in row.parameters}
 BN_OF_RANDOM = ("random", "two_stages")  # rows whose adversarial training may not take off
 TICKS_APART = 1.3  # times the value before, on a log axis
 RATE_COLOURS = {0.2: "#0072B2", 0.8: "#D55E00", 3.2: "#009E73"}  # of the take-off figure
@@ -28,7 +27,7 @@ def before_after(parent, record):
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.2))
     said = []
     for axis, key, symbol in zip(axes, ("gamma", "beta"), "γβ", strict=True):
-        before, after = (np.concatenate([layer[key] for layer in r["bn"].values()]) for r in (parent, record))
+        before, after = (flat(r, key) for r in (parent, record))
         low, high = min(before.min(), after.min()), max(before.max(), after.max())
         edge = 0.03 * (high - low) + 1e-3
         limits = [low - edge, high + edge]
@@ -43,14 +42,14 @@ def before_after(parent, record):
     return figure, "; ".join(said)
 
 
-def seeds_and_mean(axis, runs, measure, fill="full", **style):
+def seeds_and_mean(axis, runs, measure, fill="full", marker="o", **style):
     """Percent of {x: {seed: record}} under a measure (see rates): a mark a seed, a line joins the means."""
     shown = {x: list(rates.of_seeds(seeds, measure).values()) for x, seeds in runs.items()}
     shown = {x: accuracies for x, accuracies in shown.items() if accuracies}
     line = axis.plot(list(shown), [np.mean(accuracies) for accuracies in shown.values()], **style)
     for x, accuracies in shown.items():
         mark = dict(markersize=4, color=line[0].get_color(), fillstyle=fill)
-        axis.plot([x] * len(accuracies), accuracies, "o", **mark)
+        axis.plot([x] * len(accuracies), accuracies, marker, **mark)
 
 
 # ------------------------------------------------------------------------------------------- 06_features
@@ -95,23 +94,29 @@ def take_off_figure(trainings, data):
 def along(axis_points, xlabel, measures, log=True):
     """Accuracies against a parameter, of {key: {value: {seed: record}}}: a mark a seed, lines join means.
 
-    measures: {title: (kind, flags)}, a panel each where it was measured. A variant of a row, its key a pair,
-    is dashed and hollow; a row that is trained longer than the others dotted.
+    measures: {title: (kind, flags)}, a panel each where it was measured at two values or more. A variant of a
+    row, its key a pair, has hollow diamonds; a row that is trained longer than the others a dotted line.
     """
-    every = [seeds for runs in axis_points.values() for seeds in runs.values()]
-    shown = {
-        title: measure
-        for title, measure in measures.items()
-        if any(rates.of_seeds(seeds, measure) for seeds in every)
-    }
+    measured_at = {title: set() for title in measures}
+    for runs in axis_points.values():
+        for value, seeds in runs.items():
+            for title, measure in measures.items():
+                if rates.of_seeds(seeds, measure):
+                    measured_at[title].add(value)
+    shown = {title: measures[title] for title, values in measured_at.items() if len(values) > 1}
     figure, axes = plt.subplots(1, max(len(shown), 1), figsize=(7.2, 2.8), sharex=True, squeeze=False)
     axes = axes[0]
     values = sorted({value for runs in axis_points.values() for value in runs}) or [1]
-    for axis, (title, measure) in zip(axes, shown.items(), strict=False):
-        for key, runs in axis_points.items():
-            style = dict(linestyle="--", fill="none") if isinstance(key, tuple) else {}
-            style |= dict(linestyle=":", fill="none") if key in LONGER else {}
-            seeds_and_mean(axis, runs, measure, label=label(key), color=colour(key), **style)
+    handles = []
+    for key in axis_points:
+        style = dict(color=colour(key), linestyle=":" if key in LONGER else "-")
+        if isinstance(key, tuple):
+            style |= dict(linestyle="--", marker="D", fill="none")
+        for axis, measure in zip(axes, shown.values(), strict=False):
+            seeds_and_mean(axis, axis_points[key], measure, **style)
+        mark = dict(markersize=4, marker=style.get("marker", "o"), fillstyle=style.pop("fill", "full"))
+        handles.append(plt.Line2D([], [], label=label(key), **style | mark))
+    for axis, title in zip(axes, shown, strict=False):
         axis.set(xlabel=xlabel, title=title)
         axis.margins(y=0.1)
         axis.set_ylim(0)
@@ -124,7 +129,7 @@ def along(axis_points, xlabel, measures, log=True):
         axis.minorticks_off()
     axes[0].set_xlim(min(values) / 1.5 if log else None, max(values) * 1.5 if log else None)
     axes[0].set_ylabel("accuracy (%)" if shown else "not yet run")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -190,20 +195,17 @@ def bn_layers(pairs):
         axis.xaxis.get_major_locator().set_params(integer=True)
     for key, (record, parent) in pairs.items():
         layers, style = list(record["bn"].values()), dict(color=colour(key), label=label(key))
-        before = np.split(
-            starts(record, parent)[0], np.cumsum([len(layer["gamma"]) for layer in layers])[:-1]
-        )
+        before = np.split(starts(record, parent)[0], np.cumsum(sizes(record))[:-1])
         turned = [np.multiply(layer["gamma"], start) < 0 for layer, start in zip(layers, before, strict=True)]
         axes[0, 0].plot([np.median(np.abs(layer["gamma"])) for layer in layers], **style)
         axes[0, 1].plot([np.median(np.abs(layer["beta"])) for layer in layers], **style)
-        axes[1, 0].plot([100 * np.mean(np.abs(layer["gamma"]) < 0.01) for layer in layers], **style)
+        axes[1, 0].plot([off(layer["gamma"]) for layer in layers], **style)
         if not np.isnan(np.concatenate(before)).any():
             axes[1, 1].plot([100 * np.mean(flags) for flags in turned], **style)
     if pairs:
         record = next(iter(pairs.values()))[0]
-        sizes = [len(layer["gamma"]) for layer in record["bn"].values()]
         for axis in axes.flat:
-            for number in np.flatnonzero(np.diff(sizes)):
+            for number in np.flatnonzero(np.diff(sizes(record))):
                 axis.axvline(number + 0.5, color="grey", linewidth=0.5)
     for axis in axes[1]:
         axis.set_xlabel("BN layer, from the input on")
@@ -221,15 +223,14 @@ def features(networks, scale=None, layer=None):
         axes[0].set(xlabel="fragility before", ylabel="log₂ |γ after / γ before|")
         axes[0].axhline(0, color="grey", linestyle=":", linewidth=1)
     for key, record in networks.items():
-        f, sizes = record["features"], [len(x["gamma"]) for x in record["bn"].values()]
-        layers = np.repeat(range(len(sizes)), sizes)
+        f, layers = record["features"], np.repeat(range(len(record["bn"])), sizes(record))
         kept = f["useful_adversarial"] / f["useful_clean"]
         for axis, values in ((axes[1], f["fragility"]), (axes[2], kept)):
             axis.plot(pd.Series(values).groupby(layers).median(), color=colour(key), label=label(key))
     axes[1].set(xlabel="BN layer", ylabel="fragility,\nlayer's median", ylim=(0, None))
     axes[2].set(xlabel="BN layer", ylabel="usefulness,\nadversarial / clean")
-    sizes = ", ".join(sorted({str(r["features"]["settings"]["images"]) for r in networks.values()})) or "no"
-    figure.suptitle(f"{sizes} test images, PGD-20", fontsize=8)
+    images = ", ".join(sorted({str(r["features"]["settings"]["images"]) for r in networks.values()})) or "no"
+    figure.suptitle(f"{images} test images, PGD-20", fontsize=8)
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
@@ -248,6 +249,5 @@ def disagreement(networks):
         axis.axhline(WORTH_MENDING, color="grey", linestyle=":", linewidth=1)
         axis.set(xlabel="BN layer (the first apart)", ylabel="TID − noise floor", title=of)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    handles = {line.get_label(): line for line in axes[0].lines if not line.get_label().startswith("_")}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 
 import bnat_utils as bnat
+from study.decide import rates
 from study.decide.statistics import mean_sd, percent, proportion
 from study.define.rows import label
 from study.measure.norms import SOURCES
+from study.show.bn_tables import flat, off, sizes
 
 WORTH_MENDING = 0.05  # TID beyond the noise above which a regulariser of the gap is tried
 SMOOTH = ("standard", "at", "finetuned", "random", "linear")  # rows whose LIGS is said in a sentence
@@ -25,9 +27,9 @@ def fragility_table(rows):
             if seeds:
                 table[label(key)] = {"random test images": "not yet measured"}
             continue
-        sizes = sorted({small["settings"]["images"] for small in measured})
+        images = sorted({small["settings"]["images"] for small in measured})
         radii = [f"{radius:g}" for radius in measured[0]["settings"]["radii"]]
-        row = table[label(key)] = {"random test images": "/".join(f"{n:,}" for n in sizes)}
+        row = table[label(key)] = {"random test images": "/".join(f"{n:,}" for n in images)}
         row["clean %"] = mean_sd([100 * small["0"].mean() for small in measured])
         for radius in radii:
             row[f"R % at {radius}/255"] = mean_sd([100 * small[radius].mean() for small in measured])
@@ -67,8 +69,8 @@ def at_equal_accuracy(rows):
             "clean %": mean_sd([100 * epoch["held_out_clean"] for epoch in nearest]),
             "PGD-10 % at ε/8": mean_sd([100 * epoch["held_out_small"] for epoch in nearest]),
         }
-    sizes = {bnat.DATASETS[r["run"]["data"]]["held_out"] for of in rows.values() for r in of.values()}
-    n = "/".join(f"{size:,}" for size in sorted(sizes))
+    held_out = {bnat.DATASETS[r["run"]["data"]]["held_out"] for of in rows.values() for r in of.values()}
+    n = "/".join(f"{size:,}" for size in sorted(held_out))
     title = f"{n} held-out images, nearest to {100 * common:.1f} % clean"
     return pd.DataFrame.from_dict(table, orient="index").rename_axis(title)
 
@@ -109,6 +111,11 @@ def disagreement_table(networks):
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("TID − noise floor")
 
 
+def enters_a_relu(path):
+    """Whether a ReLU follows a BN of bnat's ResNets at once: behind bn2 and a shortcut's comes a sum."""
+    return path.rpartition(".")[2] == "bn1"
+
+
 def collapsed_table(networks):
     """Dead channels of {key: record}, in percent: before a ReLU never above 0; constant; |γ| small."""
     table = {}
@@ -116,15 +123,14 @@ def collapsed_table(networks):
         measured = record["norms"] or {}
         if "highest" in measured:
             low, high = measured["lowest"], measured["highest"]
-            sizes = [len(layer["gamma"]) for layer in record["bn"].values()]
-            before_relu = np.repeat([path.endswith("bn1") for path in record["bn"]], sizes)
-            gamma = np.concatenate([layer["gamma"] for layer in record["bn"].values()])
+            before_relu = np.repeat([enters_a_relu(path) for path in record["bn"]], sizes(record))
+            gamma = flat(record, "gamma")
             table[label(key)] = {
                 "channels before a ReLU": before_relu.sum(),
                 "of these never above 0 (%)": f"{100 * np.mean(high[before_relu] <= 0):.1f}",
                 "channels": gamma.size,
                 "of these the same for every image (%)": f"{100 * np.mean(high - low < 1e-3):.1f}",
-                "|γ| < 0.01 (%)": f"{100 * np.mean(abs(gamma) < 0.01):.1f}",
+                "|γ| < 0.01 (%)": f"{off(gamma):.1f}",
             }
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")
 
@@ -134,11 +140,7 @@ def gamma_table(tuned):
     table = {}
     for key, points in tuned.items():
         for lr, seeds in points.items():
-            small = [
-                100 * np.mean([abs(g) < 0.01 for layer in r["bn"].values() for g in layer["gamma"]])
-                for r in seeds.values()
-                if r["bn"]
-            ]
+            small = [off(flat(record, "gamma")) for record in seeds.values() if record["bn"]]
             if small:
                 table[f"{label(key)}, lr {lr:g}"] = {"|γ| < 0.01 (%), mean ± sd (seeds)": mean_sd(small)}
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("tuning run")
@@ -150,10 +152,32 @@ def source_table(networks):
     for key, record in networks.items():
         measured = record["statistics"]
         if measured:
+            n = measured["settings"]["images"]  # the first so many, for its own statistics, too
+            own = [rates.flags(record, measure) for measure in (rates.CLEAN, rates.ROBUST)]
+            table[f"{label(key)}: its own"] = {
+                name: "not yet run" if flags is None else percent(proportion(flags[:n]))
+                for name, flags in zip(("clean % (n)", "R % (n)"), own, strict=True)
+            }
             for source in SOURCES:
                 clean, robust = (percent(proportion(measured[f"{key} {source}"])) for key in ("clean", "R"))
                 table[f"{label(key)}: {source}"] = {"clean % (n)": clean, "R % (n)": robust}
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("statistics of")
+
+
+def said_of_sources(networks):
+    """How much R differs between the sources of the running statistics, in a sentence: the largest."""
+    apart, n = [], 0
+    for record in networks.values():
+        if record["statistics"] and record["run"]["epsilon"]:
+            n = record["statistics"]["settings"]["images"]
+            reached = [100 * record["statistics"][f"R {source}"].mean() for source in SOURCES]
+            apart.append(max(reached) - min(reached))
+    if not apart:
+        return "Not yet run."
+    return (
+        f"Among the three sources R differs by at most {max(apart):.1f} points, in each of the {len(apart)} "
+        f"networks that were trained adversarially (n = {n})."
+    )
 
 
 def said_of_smoothness(first):
@@ -179,5 +203,5 @@ def said_of_disagreement(first):
     shown = "; ".join(f"{label(key)} {value:.2f}" for key, value in largest.items())
     text = f"On adversarial batches, beyond the noise floor, in the layer where it is largest: {shown}."
     if max(largest.values()) > WORTH_MENDING:
-        return f"{text} Above {WORTH_MENDING}, a penalty on the gap has something to mend."
-    return f"{text} All are below {WORTH_MENDING}: there is nothing for a penalty on the gap to mend."
+        return f"{text} Above {WORTH_MENDING}, a penalty on the gap is worth a try."
+    return f"{text} A penalty on the gap was to be tried above {WORTH_MENDING}, and is not."

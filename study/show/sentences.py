@@ -79,7 +79,7 @@ def parts(networks):
     ]
     text = (
         "FAB and Square took something that APGD on the cross-entropy and targeted APGD had left in "
-        f"{len(late)} of {len(attacked)} networks: a margin loss is what counts."
+        f"{len(late)} of {len(attacked)} networks."
     )
     if bn:
         text += (
@@ -89,13 +89,30 @@ def parts(networks):
     return text
 
 
+def said_of_take_off(record):
+    """Whether an adversarial training left the plateau of a constant classifier, in a sentence; else ""."""
+    if not record["run"]["epsilon"] or not record["history"]:
+        return ""
+    constant, bound = rates.plateau(record)
+    loss = record["history"][-1]["train_loss"]
+    text = f"adversarial training loss ended at {loss:.2f}; a constant classifier's is {constant:.2f}"
+    if rates.took_off(record):
+        return f"The training took off: its {text}."
+    return (
+        f"**This training did not take off**: its {text}, and below {bound:.2f} counts as having left it. "
+        "How many of the study's did: [04_robustness](04_robustness.ipynb)."
+    )
+
+
 def said_of_representative(first):
     """Which networks stand for their rows, in a sentence."""
+    if not first:
+        return "Not yet run."
     seeds = {key: record["run"]["seed"] for key, record in first.items()}
-    usual = min(seeds.values(), default=0)
+    usual = min(seeds.values())
     other = []
     for key, seed in seeds.items():
-        why = ", the first that took off" if key == "random" else ""
+        why = ", the first that took off and was looked into" if key == "random" else ""
         if seed != usual:
             other.append(f"{label(key)}, seed {seed}{why}")
     text = f"One network a row is looked into: that of seed {usual}"

@@ -10,7 +10,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from scipy.stats import entropy
 
-from study.decide import axes, rates, take_off
+from study.decide import axes, rates, take_off, trust
 from study.decide.statistics import mean_sd, paired, percent, proportion, share
 from study.define.rows import label
 from study.measure import plan
@@ -163,15 +163,6 @@ def compared(a, b):
     return {"difference (points)": text, "McNemar p": f"{p:.2g}" if p else "< 1e-300", "n": a.size}
 
 
-def on_shared_images(a, b):
-    """The robust flags of two evaluations (or None) on the test images that both saw, or None twice."""
-    if not (a and b):
-        return None, None
-    seen = [e["settings"].get("index", np.arange(e["robust"].size)) for e in (a, b)]
-    _, first, second = np.intersect1d(*seen, return_indices=True)
-    return a["robust"][first], b["robust"][second]
-
-
 PAIRS = (("finetuned", "standard"), ("finetuned", "random"), ("at", "finetuned"), ("random", "bn_clean"))
 
 
@@ -183,7 +174,8 @@ def pairs(rows):
         for seed in sorted(rows[a].keys() & rows[b].keys()):
             row = table[f"{label(a)} − {label(b)}, seed {seed}"] = {}
             for name, kind in kinds.items():
-                both = on_shared_images(rows[a][seed][kind], rows[b][seed][kind])
+                first, second = (trust.outcomes_of(rows[key][seed][kind], "robust") for key in (a, b))
+                both = trust.on_shared(*first, *second) or (None, None)
                 row |= {f"{name}: {column}": value for column, value in compared(*both).items()}
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("pair")
 

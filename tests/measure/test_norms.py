@@ -150,3 +150,42 @@ def test_networks_are_compared_at_the_highest_clean_accuracy_that_all_reach():
     assert batch["after epoch"] == "2" and batch["PGD-10 % at ε/8"] == "20.0 (1)"
     assert none["after epoch"] == "2/1" and none["PGD-10 % at ε/8"].startswith("45.0 ± ")
     assert norm_tables.at_equal_accuracy({"norm_batch": {9: old}}).index.tolist() == ["not yet run"]
+
+
+def networks_with_a_gap(beyond):
+    """One trained adversarially, with so much TID beyond the noise in its last layer; one trained clean."""
+    gap = {f"floor_{of}_adversarial": np.full(3, 0.1) for of in ("mean", "deviation")}
+    gap |= {f"tid_{of}_adversarial": 0.1 + np.array([9, 0, beyond]) for of in ("mean", "deviation")}
+    return {key: dict(gap=gap, run=dict(epsilon=eps)) for key, eps in (("at", 8.0), ("standard", 0.0))}
+
+
+@pytest.mark.parametrize(
+    "beyond, said", [(0.04, "0.04. A penalty on the gap was"), (0.06, "is worth a try.")]
+)
+def test_a_gap_is_worth_a_penalty_after_the_first_layer_and_the_noise(beyond, said):
+    networks = networks_with_a_gap(beyond)
+    assert said in norm_tables.said_of_disagreement(networks)
+    assert norm_tables.said_of_disagreement({"standard": networks["standard"]}) == "Not yet run."
+
+
+def test_statistics_of_other_images_stand_beside_the_network_s_own():
+    flags, other = np.arange(10) < 4, np.arange(5) < 1
+    measured = {f"{key} {source}": other for key in ("clean", "R") for source in norms.SOURCES}
+    measured |= {"R half": np.arange(5) < 3, "settings": dict(images=5)}
+    record = dict(statistics=measured, run=dict(epsilon=8), pgd=dict(clean=flags), margin=None)
+    table = norm_tables.source_table({"at": record})
+    own = table.loc["AT, all weights: its own"]
+    assert own["clean % (n)"].startswith("80.0 [") and own["R % (n)"] == "not yet run"
+    assert table.loc["AT, all weights: half", "R % (n)"].startswith("60.0 [")
+    said = norm_tables.said_of_sources({"at": record, "standard": record | dict(run=dict(epsilon=0))})
+    assert "at most 40.0 points, in each of the 1 networks" in said and said.endswith("(n = 5).")
+    assert norm_tables.said_of_sources({}) == "Not yet run."
+
+
+def test_dead_channels_are_counted_where_a_relu_follows():
+    layers = {"bn1": [1.0, 0.001], "layer1_0.bn2": [0.0, 2.0]}
+    measured = dict(lowest=np.array([-1, -2, 0, -1.0]), highest=np.array([0, 1, 0, -0.5]))
+    record = dict(norms=measured, bn={path: dict(gamma=gamma) for path, gamma in layers.items()})
+    row = norm_tables.collapsed_table({"at": record}).loc["AT, all weights"]
+    assert row["channels before a ReLU"] == 2 and row["of these never above 0 (%)"] == "50.0"
+    assert row["of these the same for every image (%)"] == "25.0" and row["|γ| < 0.01 (%)"] == "50.0"

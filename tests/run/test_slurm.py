@@ -27,7 +27,7 @@ twelve:
     aa_images: 0
     check_images: 0
 """
-MARK = "# of tests/test_slurm.py, process "
+MARK = "# of tests/run/test_slurm.py, process "
 CONF = """{mark}
 ClusterName=trial
 SlurmctldHost={host}

@@ -20,11 +20,16 @@ def rows(**found):
 
 
 def test_random_subsets_of_two_sizes_are_compared_on_the_images_of_both():
-    few = evaluation(0, 3, index=[2, 5, 9]) | dict(robust=np.array([True, False, True]))
-    many = evaluation(0, 4, index=[1, 2, 8, 9]) | dict(robust=np.array([False, False, False, True]))
-    a, b = tables.on_shared_images(few, many)
-    assert (a.tolist(), b.tolist()) == ([True, True], [False, True])
-    assert tables.on_shared_images(few, None) == (None, None)
+    even, every = list(range(0, 100, 2)), list(range(10, 90))
+    few = evaluation(0, 50, index=even) | dict(robust=np.array(even) < 50)
+    many = evaluation(0, 80, index=every) | dict(robust=np.array(every) < 30)
+    found = {key: {10: record(20) | dict(autoattack=e)} for key, e in (("finetuned", few), ("random", many))}
+    table = tables.pairs(found | dict(standard={}, at={}, bn_clean={}))
+    pair = table.loc[f"{TRAINED} − {RANDOM}, seed 10"]
+    assert pair["AutoAttack: n"] == 40 and pair["AutoAttack: difference (points)"].startswith("+25.0 [")
+    found["random"][10]["autoattack"] = evaluation(0, 30, index=list(range(61, 91)))  # 15 in common
+    pair = tables.pairs(found | dict(standard={}, at={}, bn_clean={})).iloc[0]
+    assert pair["AutoAttack: difference (points)"] == "not yet run"
 
 
 def test_a_part_of_autoattack_that_did_not_run_is_no_column():
@@ -133,7 +138,7 @@ def test_the_random_features_that_are_looked_into_took_off():
     found["random"][12] |= dict(features=evaluation(0))
     first = select.representative(found)
     assert (first["finetuned"]["run"]["seed"], first["random"]["run"]["seed"]) == (10, 12)
-    assert f"that of seed 10, but for {RANDOM}, seed 12, the first that took off." in (
+    assert f"that of seed 10, but for {RANDOM}, seed 12, the first that took off and was looked into." in (
         sentences.said_of_representative(first)
     )
     found = rows(finetuned=[20], random=[10])
