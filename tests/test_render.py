@@ -68,8 +68,7 @@ def test_a_change_of_a_committed_record_is_not_written_over(repository):
     assert not went_on and f" M {file.relative_to(repository)}" in said
 
 
-@pytest.mark.parametrize("profile", ["cpu", "paper"])
-def test_new_records_are_what_render_is_for(repository, profile):
+def test_new_records_are_what_render_is_for(repository):
     """`cp -r incoming/. records/; git rm -rq incoming; make render PROFILE=cpu`."""
     incoming = repository / "incoming" / "pretrain_new"
     incoming.mkdir(parents=True)
@@ -78,7 +77,7 @@ def test_new_records_are_what_render_is_for(repository, profile):
     git(repository, "commit", "-qm", "records of another machine")
     shutil.copytree(repository / "incoming", repository / "records", dirs_exist_ok=True)
     git(repository, "rm", "-rq", "incoming")
-    went_on, said = render(repository, profile)
+    went_on, said = render(repository, "cpu")
     assert went_on, said
 
 

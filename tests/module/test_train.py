@@ -21,6 +21,12 @@ def last(model, images, labels, **settings):
     return item
 
 
+def test_fewer_images_than_a_batch_are_refused(digits):
+    images, labels = (t[:63] for t in digits["train"])
+    with pytest.raises(ValueError, match="batch_size must be at most the number of images, 63, got 64"):
+        last(start(), images, labels, epochs=1)
+
+
 def learns(part, key):
     """Whether a tensor of the state_dict is one that gradients of this part change."""
     if key.endswith(("running_mean", "running_var", "num_batches_tracked")):

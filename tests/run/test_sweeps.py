@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import OWN_NETWORK, REPOSITORY, copy, run
 
+from study.decide.claims import planned
 from study.define.experiment import experiment
 from study.define.notebook import names
 from study.define.parameters import PROFILES
@@ -217,6 +218,14 @@ def test_the_controls_of_the_report_are_a_sweep_at_the_budget_of_its_rows(commit
     runs = [sweeps.run_of(jobs[name], profile).run for name in tables["controls"]]
     assert len(runs) == len(CONTROLS)
     assert {run["epochs"] for run in runs} == {PROFILES[profile]["finetune_at"][0]}
+
+
+@pytest.mark.parametrize("profile", ["cpu", "paper"])
+def test_the_further_seeds_of_the_main_table_are_seeds_that_count(profile):
+    tables, jobs = sweeps.load(REPOSITORY / "sweeps.yaml", profile)
+    found = {sweeps.run_of(jobs[name], profile).run["seed"] for name in tables["seeds"]}
+    first = PROFILES[profile]["seed"]
+    assert found | {first} == set(planned(("at",), first))
 
 
 def test_the_sweeps_of_c7_make_the_networks_of_its_rows():
