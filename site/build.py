@@ -32,11 +32,9 @@ def formulas(markdown):
     def replace(match):
         block, inline = match["block"], match["inline"]
         tex = block or inline
-        return (
-            match[0]
-            if tex is None
-            else convert(" ".join(tex.split()), display="block" if block else "inline")
-        )
+        if tex is None:
+            return match[0]
+        return convert(" ".join(tex.split()), display="block" if block else "inline")
 
     code = r"```.*?```|`[^`]*`"
     tex = r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\s](?:[^$]*[^$\s])?)\$"

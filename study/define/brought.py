@@ -20,6 +20,7 @@ from tqdm import tqdm
 import bnat_utils as bnat
 
 # -------------------------------------------------------------------------------------------- images
+FOLDER = "folder_"  # how the name of a folder of images begins
 IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))  # of photographs, whatever the folder
 
 
@@ -62,7 +63,7 @@ def register(data_dir, image_size):
     train, test = splits(root)
     files = _contents(root, (train, test))
     digest = hashlib.sha256(json.dumps([image_size, files]).encode()).hexdigest()
-    name = f"folder_{digest[:10]}"
+    name = f"{FOLDER}{digest[:10]}"
     most = max(Counter(test.targets).values()) / len(test)
     bnat.DATASETS[name] = IMAGENET | dict(
         size=image_size, images=len(train), held_out=min(max(len(train) // 10, 1), 1000), test=len(test),
@@ -71,9 +72,14 @@ def register(data_dir, image_size):
     return name
 
 
+def is_folder(name):
+    """Whether a data set is a folder of images, by the name that it has here."""
+    return name.startswith(FOLDER)
+
+
 def described(name):
     """What a record keeps of a folder of images, to build its network without them; else {}."""
-    return dict(dataset=bnat.DATASETS[name]) if name.startswith("folder_") else {}
+    return dict(dataset=bnat.DATASETS[name]) if is_folder(name) else {}
 
 
 def recall(record):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import bnat_utils as bnat
 from study.define import brought, parameters
-from study.define.parameters import NORM_RATES, PRETRAINED, PROFILES, YARDSTICK_RATES, checked
+from study.define.parameters import BN_PARTS, NORM_RATES, PRETRAINED, PROFILES, YARDSTICK_RATES, checked
 
 GENERATION = 1  # raise it when a change to the code changes, beyond rounding, the weights of a run
 
@@ -162,7 +162,7 @@ def _run(step, p, defaults, data, parent):
     trainable = "all" if step == "pretrain" else p.trainable
     if not has_bn(arch) and trainable != "all":
         raise ValueError(f"arch must be a network with BN where {trainable} is trained, got {arch!r}")
-    if p.norm != "batch" and trainable.startswith("bn"):
+    if p.norm != "batch" and trainable in BN_PARTS:
         raise ValueError(
             f"trainable must be norm, for its γ and β, where norm is {p.norm}; got {trainable!r}"
         )

@@ -159,7 +159,8 @@ def label(key):
     """
     if isinstance(key, tuple):
         row, variant = key
-        return f"{label(row)} ({f'seed {variant}' if isinstance(variant, int) else variant})"
+        words = f"seed {variant}" if isinstance(variant, int) else variant
+        return f"{label(row)} ({words})"
     return EVERY[key].label if key in EVERY else key
 
 

@@ -11,7 +11,7 @@ from torchvision.transforms.v2.functional import center_crop, pil_to_tensor, res
 from tqdm import tqdm
 
 import bnat_utils as bnat
-from study.define.brought import splits
+from study.define.brought import is_folder, splits
 
 CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 
@@ -69,7 +69,7 @@ def _folder(name, root):
 def load(name, data_dir, download=True):
     """A data set as `bnat.load_data` gives it; of the processes that start together one downloads."""
     root = bnat.data_folder(data_dir)
-    if name.startswith("folder_"):
+    if is_folder(name):
         return _folder(name, root)
     try:
         return bnat.load_data(name, root, download=False)
@@ -85,7 +85,7 @@ def first_test_images(exp, n):
     """The first n test images of an experiment's data, uint8 [n, C, H, W], or None: they are not here."""
     name, root = exp.run["data"], bnat.data_folder(exp.data_dir)
     try:
-        if name.startswith("folder_"):
+        if is_folder(name):
             images = _images(splits(root)[1], bnat.DATASETS[name]["size"], "test/", n)[0]
         else:
             images = bnat.load_data(name, root, download=False)["test"][0][:n]

@@ -26,6 +26,7 @@ from study.run.weights import blank, checkpoint, digest, prune, save_weights, tr
 
 SMALL_RADIUS = 1 / 8  # of ε: 1/255 where ε is 8/255
 COMPILE_ABOVE = 8000  # steps of the training attack: three epochs of CIFAR-10 repay the compiling
+PART = 100  # images that AutoAttack is given at a time: a kill loses no more than these
 
 
 def set_up():
@@ -98,6 +99,27 @@ def epochs_of(exp, model, images, labels, state):
         yield epoch, False
 
 
+def on_held_out(exp, model, held_out):
+    """Accuracies on the held-out images after an epoch: {name: share}."""
+    with fits("BNAT_EVAL_BATCH", bnat.EVAL_BATCH):
+        measured = bnat.evaluate(model, *held_out, eps=exp.held_out_epsilon / 255, steps=10)
+    rates = {f"held_out_{key}": measured[key].float().mean().item() for key in ("clean", "robust")}
+    if exp.run["step"] == "pretrain" and not exp.run["epsilon"]:  # how fragile, at which clean accuracy (C7)
+        radius = exp.held_out_epsilon * SMALL_RADIUS / 255
+        small = bnat.evaluate(model, *held_out, eps=radius, steps=10)
+        rates["held_out_small"] = small["robust"].float().mean().item()
+    return rates
+
+
+def gammas_and_betas(model):
+    """{path: {"gamma": [...], "beta": [...]}} of every normalisation layer that has both."""
+    return {
+        path: dict(gamma=m.weight.flatten().tolist(), beta=m.bias.flatten().tolist())
+        for path, m in model.named_modules()
+        if isinstance(m, bnat.NORM) and m.weight is not None and m.bias is not None
+    }
+
+
 def train(exp, data):
     """Train the network of an experiment on what `load_data` returned, or take up its checkpoint.
 
@@ -128,15 +150,8 @@ def train(exp, data):
     ran_on = machines.seen(saved["machine"])
     with fits("batch_size", run["batch_size"]):
         for epoch, compiled in epochs_of(exp, model, images, labels, state):
-            with fits("BNAT_EVAL_BATCH", bnat.EVAL_BATCH):
-                held_out = bnat.evaluate(model, *data["held_out"], eps=exp.held_out_epsilon / 255, steps=10)
-            rates = {f"held_out_{key}": held_out[key].float().mean().item() for key in ("clean", "robust")}
-            if run["step"] == "pretrain" and not run["epsilon"]:  # how fragile, at which clean accuracy (C7)
-                radius = exp.held_out_epsilon * SMALL_RADIUS / 255
-                small = bnat.evaluate(model, *data["held_out"], eps=radius, steps=10)
-                rates["held_out_small"] = small["robust"].float().mean().item()
             own = dict(train_loss=epoch["loss"], train_accuracy=epoch["accuracy"])
-            history.append(dict(epoch=epoch["epoch"]) | own | rates)
+            history.append(dict(epoch=epoch["epoch"]) | own | on_held_out(exp, model, data["held_out"]))
             seconds.append(epoch["seconds"])
             saved.update(model=epoch["model"], optimizer=epoch["optimizer"])
             ran_on = machines.joined(ran_on, machines.here(compiled))
@@ -146,12 +161,7 @@ def train(exp, data):
             records.write(path, buffer.getbuffer())
     if history:
         model.load_state_dict(saved["model"])
-    bn = {
-        name: dict(gamma=m.weight.flatten().tolist(), beta=m.bias.flatten().tolist())
-        for name, m in model.named_modules()
-        if isinstance(m, bnat.NORM) and m.weight is not None and m.bias is not None
-    }
-    record = dict(name=exp.name, run=run, weights=digest(model), bn=bn, history=history)
+    record = dict(name=exp.name, run=run, weights=digest(model), bn=gammas_and_betas(model), history=history)
     record |= brought.described(run["data"])
     if by_order:
         say(f"{exp.weights}: no name in it is the network's, so its tensors fill the network in their order")
@@ -160,12 +170,12 @@ def train(exp, data):
 
 
 # ----------------------------------------------------------------------------------------------- evaluation
-def autoattack_in_parts(state, attack, x, y, size=100):
-    """AutoAttack's {name: bool [N]}, on `size` images at a time; what is done is kept in the file `state`."""
+def autoattack_in_parts(state, attack, x, y):
+    """AutoAttack's {name: bool [N]}, on PART images at a time; what is done is kept in the file `state`."""
     done = read(state, records.parse_json) or {}
-    for part in tqdm(range(0, len(y), size), desc="AutoAttack", delay=3):
+    for part in tqdm(range(0, len(y), PART), desc="AutoAttack", delay=3):
         if str(part) not in done:
-            left = attack(x[part : part + size], y[part : part + size])
+            left = attack(x[part : part + PART], y[part : part + PART])
             done[str(part)] = {name: flags.tolist() for name, flags in left.items()}
             records.write_json(state, done)
     if left_out := [part for part in bnat.AUTOATTACK if part not in done["0"]]:

@@ -119,7 +119,9 @@ def head(rows, kind, title):
         return f"{title} %"
     where = ", ".join(f"{n:,}" for n in sorted(sizes))
     random = any("index" in r[kind]["settings"] for s in rows.values() for r in s.values() if r[kind])
-    which = ("random " if random else "first ") if kind == "autoattack" else ""
+    which = ""
+    if kind == "autoattack":
+        which = "random " if random else "first "
     return f"{title} % ({which}{where} images)"
 
 
@@ -128,12 +130,11 @@ def main(rows):
 
     R as `rates.robust_accuracy` has it; beside it the two-phase estimate of what also survives AutoAttack.
     """
-    columns = {"clean": rates.CLEAN, "PGD-20": rates.PGD, "R": rates.ROBUST}
     table = {}
     for key, seeds in rows.items():
         epochs = {record["run"]["epochs"] for record in seeds.values()}
         row = table[label(key)] = {"epochs": "/".join(map(str, sorted(epochs))) or "–"}
-        for title, measure in columns.items():
+        for title, measure in axes.TEST.items():
             row[head(rows, measure[0], title)] = rates.text(seeds, measure)
         estimates = [rates.after_autoattack(record) for record in seeds.values()]
         estimates = [100 * estimate.rate for estimate in estimates if estimate]
@@ -231,7 +232,7 @@ def costs(every):
     return pd.DataFrame.from_dict(table, orient="index").fillna("–").rename_axis("run")
 
 
-# ------------------------------------------------------------------------------------------- 06_features
+# -------------------------------------------------------------------------------------- 06_features, 07_norms
 def axis(points_of, title, measures=axes.TEST):
     """An axis, {key: {value: {seed: record}}}: mean ± sd (seeds) at each of its points, in percent."""
     table = {}

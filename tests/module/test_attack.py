@@ -87,7 +87,7 @@ def test_pgd_agrees_with_foolbox(trained, digits):
     assert abs(ours - theirs) <= 0.01
 
 
-def test_pgd_leaves_the_model_as_it_was(trained, digits):
+def test_pgd_leaves_the_model_as_it_was(digits):
     model = bnat.network("resnet8", "digits")
     model.train()
     model.bn1.eval()  # modes are mixed: each module's must come back
@@ -412,7 +412,7 @@ def test_networks_without_features_predict_the_same_in_bfloat16(digits, arch):
     assert same.float().mean() >= 0.98  # some images lie at a boundary
 
 
-def test_a_folded_perceptron_follows_both_of_its_linear_layers(digits):
+def test_a_folded_perceptron_follows_both_of_its_linear_layers():
     model = bnat.network("perceptron", "digits").eval()
     folded, other = bnat.fold_bn(model), bnat.network("perceptron", "digits").eval()
     bnat.fold_bn(other, into=folded)

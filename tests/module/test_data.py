@@ -77,11 +77,7 @@ def test_a_dataset_has_its_three_splits(dataset):
 
 def test_images_and_labels_are_those_of_the_files(dataset):
     _, splits, data = dataset
-    for key, split, part in (
-        ("train", "train", slice(32)),
-        ("held_out", "train", slice(32, 40)),
-        ("test", "test", slice(10)),
-    ):
+    for key, split, part in PARTS:
         images, labels = (torch.from_numpy(array[part]) for array in splits[split])
         assert data[key][0].dtype == torch.uint8
         assert torch.equal(data[key][0].cpu(), images.permute(0, 3, 1, 2)) and torch.equal(
