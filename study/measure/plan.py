@@ -192,13 +192,13 @@ MEASUREMENTS = {
         Measurement("margin", "margin_images", margin, measure_margin),
         Measurement("curve", "eval_images", curve, measure_curve),
         Measurement("autoattack", "aa_images", autoattack, measure_autoattack),
-        Measurement("checks", "check_images", checks, measure_checks),
-        Measurement("features", "check_images", features, measure_features),
-        Measurement("perturbations", "check_images", pictured, measure_perturbations),
         Measurement("small", "small_images", small, measure_small),
         Measurement("norms", "check_images", readouts, measure_readouts),
+        Measurement("features", "check_images", features, measure_features),
+        Measurement("perturbations", "check_images", pictured, measure_perturbations),
         Measurement("gap", "check_images", gap, measure_gap),
         Measurement("statistics", "check_images", statistics, measure_statistics),
+        Measurement("checks", "check_images", checks, measure_checks),  # the longest last
     )
 }
 FOR_A_CHOICE = ("pgd", "margin")  # all that is measured on images kept for tuning
