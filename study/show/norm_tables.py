@@ -42,36 +42,44 @@ def fragility_table(rows):
     return pd.DataFrame.from_dict(table, orient="index").fillna("–").rename_axis("mean ± sd (seeds)")
 
 
-def at_equal_accuracy(rows):
-    """Standard training under each normalisation, {key: {seed: record}}, at one clean accuracy on the way.
+def with_history(seeds):
+    """{seed: [epoch, ...]} of the records {seed: record} whose small radius was measured epoch by epoch."""
+    of_seed = {
+        seed: [epoch for epoch in record["history"] if "held_out_small" in epoch]
+        for seed, record in seeds.items()
+    }
+    return {seed: epochs for seed, epochs in of_seed.items() if epochs}
 
-    It is the highest that every run with such a history reaches; each is looked at after the epoch whose
-    clean accuracy is nearest to it. All on held-out images: clean, and under PGD-10 of an eighth of ε.
+
+def nearest(of_seed, clean):
+    """Of each seed the epoch whose held-out clean accuracy is nearest to this one: [epoch, ...]."""
+    return [
+        min(epochs, key=lambda epoch: abs(epoch["held_out_clean"] - clean)) for epochs in of_seed.values()
+    ]
+
+
+def at_equal_accuracy(rows):
+    """BN beside each other normalisation, {key: {seed: record}}, at one clean accuracy on the way.
+
+    It is the highest that every run of the two reaches; each is looked at after the epoch whose clean
+    accuracy is nearest to it. All on held-out images: clean, and under PGD-10 of an eighth of ε.
     """
-    runs = {}
+    batch, table = with_history(rows.get("norm_batch", {})), {}
     for key, seeds in rows.items():
-        for seed, record in seeds.items():
-            epochs = [epoch for epoch in record["history"] if "held_out_small" in epoch]
-            if epochs:
-                runs.setdefault(key, {})[seed] = epochs
-    if not runs:
-        return pd.DataFrame(index=["not yet run"])
-    every = [epochs for of_seed in runs.values() for epochs in of_seed.values()]
-    common = min(max(epoch["held_out_clean"] for epoch in epochs) for epochs in every)
-    table = {}
-    for key, of_seed in runs.items():
-        nearest = [
-            min(epochs, key=lambda epoch: abs(epoch["held_out_clean"] - common))
-            for epochs in of_seed.values()
-        ]
-        table[label(key)] = {
-            "after epoch": "/".join(str(epoch["epoch"]) for epoch in nearest),
-            "clean %": mean_sd([100 * epoch["held_out_clean"] for epoch in nearest]),
-            "PGD-10 % at ε/8": mean_sd([100 * epoch["held_out_small"] for epoch in nearest]),
-        }
+        other = with_history(seeds)
+        if key == "norm_batch" or not batch or not other:
+            continue
+        every = [*batch.values(), *other.values()]
+        common = min(max(epoch["held_out_clean"] for epoch in epochs) for epochs in every)
+        row = table[label(key)] = {"near %": f"{100 * common:.1f}"}
+        for name, of_seed in (("BN", batch), ("it", other)):
+            met = nearest(of_seed, common)
+            row[f"{name}: after epoch"] = "/".join(str(epoch["epoch"]) for epoch in met)
+            row[f"{name}: clean %"] = mean_sd([100 * epoch["held_out_clean"] for epoch in met])
+            row[f"{name}: PGD-10 % at ε/8"] = mean_sd([100 * epoch["held_out_small"] for epoch in met])
+    table = table or {"not yet run": {}}
     held_out = {bnat.DATASETS[r["run"]["data"]]["held_out"] for of in rows.values() for r in of.values()}
-    n = "/".join(f"{size:,}" for size in sorted(held_out))
-    title = f"{n} held-out images, nearest to {100 * common:.1f} % clean"
+    title = f"{'/'.join(f'{n:,}' for n in sorted(held_out)) or 'no'} held-out images"
     return pd.DataFrame.from_dict(table, orient="index").rename_axis(title)
 
 

@@ -131,7 +131,7 @@ def test_the_fragility_table_says_what_was_not_run():
     assert norm_tables.fragility_table({"norm_none": {}}).index.tolist() == ["not yet run"]
 
 
-def test_networks_are_compared_at_the_highest_clean_accuracy_that_all_reach():
+def test_bn_is_compared_with_each_other_at_the_highest_clean_accuracy_that_both_reach():
     def trained(*epochs):
         steps = enumerate(epochs, 1)
         history = [dict(epoch=e, held_out_clean=c, held_out_small=s) for e, (c, s) in steps]
@@ -145,11 +145,14 @@ def test_networks_are_compared_at_the_highest_clean_accuracy_that_all_reach():
         "norm_group": {},
     }
     table = norm_tables.at_equal_accuracy(rows)
-    assert table.index.name == "1,000 held-out images, nearest to 70.0 % clean" and len(table) == 2
-    batch, none = table.loc["Standard training, BN"], table.loc["Standard training, no normalisation"]
-    assert batch["after epoch"] == "2" and batch["PGD-10 % at ε/8"] == "20.0 (1)"
-    assert none["after epoch"] == "2/1" and none["PGD-10 % at ε/8"].startswith("45.0 ± ")
-    assert norm_tables.at_equal_accuracy({"norm_batch": {9: old}}).index.tolist() == ["not yet run"]
+    assert table.index.name == "1,000 held-out images"
+    assert table.index.tolist() == ["Standard training, no normalisation"]
+    row = table.iloc[0]
+    assert row["near %"] == "70.0"
+    assert row["BN: after epoch"] == "2" and row["BN: PGD-10 % at ε/8"] == "20.0 (1)"
+    assert row["it: after epoch"] == "2/1" and row["it: PGD-10 % at ε/8"].startswith("45.0 ± ")
+    only = {"norm_batch": rows["norm_batch"], "norm_none": {9: old}}
+    assert norm_tables.at_equal_accuracy(only).index.tolist() == ["not yet run"]
 
 
 def networks_with_a_gap(beyond):
