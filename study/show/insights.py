@@ -1,4 +1,4 @@
-"""The figures of 06 and 08 and of a fine-tuned BN: what the answer depends on, and what is inside a network.
+"""The figures of 06 to 08 and of a fine-tuned BN: what the answer depends on, and what is inside a network.
 
 Decided here: what is drawn. Not here: how a figure is written (figures.py), the numbers, a row's colour
 (define/rows.py).
@@ -12,9 +12,9 @@ from matplotlib.colors import ListedColormap
 import bnat_utils as bnat
 from study.decide import rates, take_off
 from study.decide.statistics import share
-from study.define.rows import LONGER, colour, label
+from study.define.rows import EVERY, LONGER, colour, label
 from study.show.bn_tables import flat, off, sizes, starts
-from study.show.norm_tables import WORTH_MENDING, excess
+from study.show.norm_tables import WORTH_MENDING, excess, with_history
 
 DEPTH = ListedColormap(plt.get_cmap("cividis")(np.linspace(0, 0.85, 256)))  # no yellow on white
 BN_OF_RANDOM = ("random", "two_stages")  # rows whose adversarial training may not take off
@@ -178,6 +178,33 @@ def capacity(sizes, perceptron):
     axis.set_xticks(values, [f"{value:,}" for value in values])
     axis.minorticks_off()
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+# ---------------------------------------------------------------------------------------------- 07_norms
+def fragility(rows):
+    """Standard training under each normalisation, {key: {seed: record}}: R by radius, and on the way.
+
+    Left: R at small radii on test images, a mark a seed, a line joins the means. Right: after each epoch
+    accuracy under PGD-10 of an eighth of ε against clean accuracy, on held-out images, a line a seed.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9))
+    for number, (key, seeds) in enumerate(rows.items()):
+        style, measured = dict(color=f"C{number}"), [r["small"] for r in seeds.values() if r["small"]]
+        if measured:
+            radii = [0, *measured[0]["settings"]["radii"]]
+            reached = 100 * np.array(
+                [[small[f"{radius:g}"].mean() for radius in radii] for small in measured]
+            )
+            left.plot(radii, reached.mean(0), label=EVERY[key].short, **style)
+            left.plot(radii, reached.T, "o", markersize=4, **style)
+        for epochs in with_history(seeds).values():
+            clean, small = ([100 * e[f"held_out_{of}"] for e in epochs] for of in ("clean", "small"))
+            right.plot(clean, small, marker=".", markersize=4, linewidth=0.8, **style)
+    left.set(xlabel="attack radius (1/255)", ylabel="R (%)", title="random test images", ylim=(0, 100))
+    right.set(xlabel="clean accuracy (%)", ylabel="PGD-10 at ε/8 (%)", title="held-out images, by epoch")
+    right.set_ylim(0)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

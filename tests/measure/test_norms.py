@@ -2,6 +2,7 @@
 
 import copy
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,7 @@ from conftest import bnat
 from torch import nn
 
 from study.measure import attacks, norms
-from study.show import norm_tables
+from study.show import insights, norm_tables
 
 
 @pytest.fixture
@@ -129,6 +130,17 @@ def test_the_fragility_table_says_what_was_not_run():
     assert table.loc["Standard training, BN", "of those right, % at 0.5/255"] == "25.0 ± 0.0 (2)"
     assert table.index.tolist() == ["Standard training, BN", "Standard training, group normalisation"]
     assert norm_tables.fragility_table({"norm_none": {}}).index.tolist() == ["not yet run"]
+
+
+def test_the_figure_of_fragility_has_a_mark_a_seed_and_a_line_a_history():
+    small = {"0": np.arange(10) < 8, "1": np.arange(10) < 4, "settings": dict(images=10, radii=[1])}
+    epochs = [dict(epoch=e, held_out_clean=e / 10, held_out_small=0.1) for e in (1, 2)]
+    record = dict(small=small, history=epochs)
+    figure = insights.fragility({"norm_batch": {10: record, 11: record}, "norm_none": {}})
+    left, right = figure.axes
+    assert [line.get_ydata().tolist() for line in left.lines] == [[80, 40]] * 3  # the mean, and each seed
+    assert [line.get_xdata().tolist() for line in right.lines] == [[10, 20]] * 2
+    plt.close("all")
 
 
 def test_bn_is_compared_with_each_other_at_the_highest_clean_accuracy_that_both_reach():
