@@ -49,6 +49,8 @@ def gamma_beta_table(pairs):
         g, b = flat(record, "gamma"), flat(record, "beta")
         g0, b0 = starts(record, parent)
         known = not np.isnan(g0).any()
+        start = f"{np.median(abs(g0)):.2f}" if known else "–"
+        start_beta = f"{np.median(b0):+.2f}" if known else "–"
         table[label(key)] = {
             "channels": g.size,
             "switched off before (%)": f"{off(g0):.1f}" if known else "–",
@@ -56,10 +58,8 @@ def gamma_beta_table(pairs):
             "γ < 0 (%)": f"{100 * np.mean(g < 0):.1f}",
             "γ changed sign (%)": f"{100 * np.mean(g * g0 < 0):.1f}" if known else "–",
             "β changed sign (%)": f"{100 * np.mean(b * b0 < 0):.1f}" if known and parent else "–",
-            "median |γ|, before → after": f"{np.median(abs(g0)):.2f} → {np.median(abs(g)):.2f}".replace(
-                "nan", "–"
-            ),
-            "median β, before → after": f"{np.median(b0):+.2f} → {np.median(b):+.2f}".replace("+nan", "–"),
+            "median |γ|, before → after": f"{start} → {np.median(abs(g)):.2f}",
+            "median β, before → after": f"{start_beta} → {np.median(b):+.2f}",
         }
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")
 

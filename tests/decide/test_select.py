@@ -14,7 +14,7 @@ def test_evaluations_at_another_epsilon_are_hidden():
     assert shown["curve"] and not any(shown[kind] for kind in ("pgd", "margin", "small"))
 
 
-def test_the_network_that_a_package_ships_is_looked_for_at_the_data_of_the_notebook():
+def test_the_network_that_a_package_ships_is_looked_for_at_the_data_of_the_notebook(root):
     found = select.shipped(select.experiment("pretrain", profile="quick", data="cifar10", arch="resnet18"))
     assert found == {"before": None}
     assert select.shipped(select.experiment("pretrain", profile="quick")) == {}
