@@ -86,7 +86,7 @@ def test_pages_in_a_browser(site, browser, page, width):
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth"), (
         "the page is wider than the screen"
     )
-    assert browser.execute_script("return document.querySelectorAll('.toc a').length") >= 3
+    assert browser.execute_script("return document.querySelectorAll('.toc a').length") >= 4
     assert not browser.execute_script(
         "return [...document.querySelectorAll('details.code')].some(d => d.open)"
     ), "code is not folded"

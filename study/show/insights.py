@@ -198,10 +198,12 @@ def fragility(rows):
             )
             left.plot(radii, reached.mean(0), label=EVERY[key].short, **style)
             left.plot(radii, reached.T, "o", markersize=4, **style)
+            left.set_xticks(radii, [f"{radius:g}" for radius in radii])
+            left.set_title(f"{measured[0]['0'].size:,} random test images")
         for epochs in with_history(seeds).values():
             clean, small = ([100 * e[f"held_out_{of}"] for e in epochs] for of in ("clean", "small"))
             right.plot(clean, small, marker=".", markersize=4, linewidth=0.8, **style)
-    left.set(xlabel="attack radius (1/255)", ylabel="R (%)", title="random test images", ylim=(0, 100))
+    left.set(xlabel="attack radius (1/255)", ylabel="R (%)", ylim=(0, 100))
     right.set(xlabel="clean accuracy (%)", ylabel="PGD-10 at ε/8 (%)", title="held-out images, by epoch")
     right.set_ylim(0)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)

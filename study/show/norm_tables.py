@@ -20,26 +20,27 @@ SMOOTH = ("standard", "at", "finetuned", "random", "linear")  # rows whose LIGS 
 
 def fragility_table(rows):
     """Standard training under each normalisation {key: {seed: record}} that ran: small radii, LIGS."""
-    table = {}
+    table, images = {}, set()
     for key, seeds in rows.items():
         measured = [record["small"] for record in seeds.values() if record["small"]]
         if not measured:
             if seeds:
-                table[label(key)] = {"random test images": "not yet measured"}
+                table[label(key)] = {"clean %": "not yet measured"}
             continue
-        images = sorted({small["settings"]["images"] for small in measured})
+        images |= {small["settings"]["images"] for small in measured}
         radii = [f"{radius:g}" for radius in measured[0]["settings"]["radii"]]
-        row = table[label(key)] = {"random test images": "/".join(f"{n:,}" for n in images)}
-        row["clean %"] = mean_sd([100 * small["0"].mean() for small in measured])
+        row = table[label(key)] = {"clean %": mean_sd([100 * small["0"].mean() for small in measured])}
         for radius in radii:
             row[f"R % at {radius}/255"] = mean_sd([100 * small[radius].mean() for small in measured])
         for radius in radii:
             survived = [100 * small[radius].sum() / small["0"].sum() for small in measured]
             row[f"of those right, % at {radius}/255"] = mean_sd(survived)
-        smooth = [record["norms"]["ligs"].mean() for record in seeds.values() if record["norms"]]
-        row["LIGS"] = mean_sd(smooth, 3)
+        smooth = [record["norms"]["ligs"] for record in seeds.values() if record["norms"]]
+        if smooth:
+            row[f"LIGS ({smooth[0].size:,} images)"] = mean_sd([each.mean() for each in smooth], 3)
     table = table or {"not yet run": {}}
-    return pd.DataFrame.from_dict(table, orient="index").fillna("–").rename_axis("mean ± sd (seeds)")
+    title = f"{'/'.join(f'{n:,}' for n in sorted(images)) or 'no'} random test images, mean ± sd (seeds)"
+    return pd.DataFrame.from_dict(table, orient="index").fillna("–").rename_axis(title)
 
 
 def with_history(seeds):
@@ -212,4 +213,4 @@ def said_of_disagreement(first):
     text = f"On adversarial batches, beyond the noise floor, in the layer where it is largest: {shown}."
     if max(largest.values()) > WORTH_MENDING:
         return f"{text} Above {WORTH_MENDING}, a penalty on the gap is worth a try."
-    return f"{text} A penalty on the gap was to be tried above {WORTH_MENDING}, and is not."
+    return f"{text} None is above {WORTH_MENDING}, from which on a penalty on the gap was to be tried."

@@ -124,7 +124,8 @@ def test_the_fragility_table_says_what_was_not_run():
     rows = {"norm_batch": {10: record, 11: record}, "norm_none": {}, "norm_group": unmeasured}
     table = norm_tables.fragility_table(rows)
     group = table.loc["Standard training, group normalisation"]
-    assert group["random test images"] == "not yet measured" and group["clean %"] == "–"
+    assert group["clean %"] == "not yet measured" and group["R % at 0.5/255"] == "–"
+    assert table.index.name == "10 random test images, mean ± sd (seeds)"
     assert table.loc["Standard training, BN", "clean %"] == "40.0 ± 0.0 (2)"
     assert table.loc["Standard training, BN", "R % at 0.5/255"] == "10.0 ± 0.0 (2)"
     assert table.loc["Standard training, BN", "of those right, % at 0.5/255"] == "25.0 ± 0.0 (2)"
@@ -175,7 +176,7 @@ def networks_with_a_gap(beyond):
 
 
 @pytest.mark.parametrize(
-    "beyond, said", [(0.04, "0.04. A penalty on the gap was"), (0.06, "is worth a try.")]
+    "beyond, said", [(0.04, "0.04. None is above 0.05, from which on"), (0.06, "is worth a try.")]
 )
 def test_a_gap_is_worth_a_penalty_after_the_first_layer_and_the_noise(beyond, said):
     networks = networks_with_a_gap(beyond)
