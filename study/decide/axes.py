@@ -10,9 +10,8 @@ import bnat_utils as bnat
 from study.decide import rates
 from study.decide.select import study_rows
 from study.define.parameters import PROFILES
-from study.define.rows import CONTROLS, EVERY, FIRST_STUDY, ROWS
+from study.define.rows import ARMS, CONTROLS, EVERY, FIRST_STUDY, ROWS
 
-ARMS = ("finetuned", "random")
 TRAINED = (*ARMS, "at", "linear", "perceptron")
 TUNED_ROWS = (*TRAINED, "two_stages", "linear_long", "perceptron_long")
 RATES = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.0125, 0.03, 0.05, 0.1, 0.2, 0.8, 3.2)

@@ -29,9 +29,7 @@ from study.decide.verdicts import (
     numbers,
     rows_lacking,
 )
-from study.define.rows import EVERY
-
-ARMS = ("finetuned", "random")
+from study.define.rows import ARMS, EVERY
 
 
 def planned(keys, first):

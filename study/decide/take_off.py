@@ -13,20 +13,24 @@ STUDY_LENGTH = 5  # epochs; a shorter training has not had the time
 
 
 def trainings(exp):
-    """{name: record} of every BN-only AT over random features, at the data, network and ε of `exp`."""
-    found = {}
-    for name, record in all_records(exp).items():
-        run = record["run"]
-        if run["trainable"] == "bn" and run["epsilon"] == exp.held_out_epsilon and recipe(run):
-            found[name] = record
+    """{name: (recipe, record)} of every BN-only AT over random features at the data, network, ε of `exp`."""
+    every, found = all_records(exp), {}
+    for name, record in every.items():
+        run, parent = record["run"], every.get(record["run"]["parent"])
+        how = recipe(run, parent and parent["run"])
+        if how and run["trainable"] == "bn" and run["epsilon"] == exp.held_out_epsilon:
+            found[name] = how, record
     return found
 
 
-def recipe(run):
-    """How a training of random features differs from the others but for its rate; None: of trained ones."""
+def recipe(run, parent=None):
+    """How a training of random features differs from the others but for its rate; None: of trained ones.
+
+    run, parent: what decides the weights of the training, and of the one that it started from.
+    """
     if run["step"] == "scratch":
         name = PLAIN
-    elif (run["parent"] or "").startswith("scratch_"):
+    elif parent and parent["step"] == "scratch":
         name = TWO_STAGES
     else:
         return None
@@ -39,8 +43,8 @@ def recipe(run):
 def groups(found):
     """{(recipe, learning rate): [took off?, ...]} of the trainings as long as the study's, or longer."""
     grouped = {}
-    for record in found.values():
+    for how, record in found.values():
         run = record["run"]
         if run["epochs"] >= STUDY_LENGTH:
-            grouped.setdefault((recipe(run), run["lr"]), []).append(rates.took_off(record))
+            grouped.setdefault((how, run["lr"]), []).append(rates.took_off(record))
     return dict(sorted(grouped.items()))

@@ -145,6 +145,7 @@ GAMMA = by_key(  # of 07_norms: where γ starts and where weight decay pulls it
     Row("random_one", "BN-only AT, random, γ decays to 1", "scratch", dict(gamma_decay="one")),
     Row("random_uniform", "BN-only AT, random, γ starts in [0, 1]", "scratch", dict(gamma_start="uniform")),
 )
+ARMS = ("finetuned", "random")  # BN-only AT of trained and of random features: what the study compares
 EVERY = ROWS | CONTROLS | NORMALISED | AFFINE | GAMMA
 # trained longer than the others of their kind
 LONGER = {key for key, row in ROWS.items() if "epochs" in row.parameters}

@@ -8,6 +8,7 @@ from study.decide import claims, rates
 from study.decide.statistics import share, sign_flip, t_interval
 from study.decide.verdicts import quoted
 from study.define.parameters import PROFILES
+from study.define.rows import ARMS
 from study.show import tables
 
 IN_SHORT = 3  # lines of the answer that a reader of the README sees first
@@ -68,10 +69,10 @@ def in_short(rows, measure, name):
 
 def arms(rows, exp, decided, measure, name):
     """Both arms and their difference, with its test: C6's, where R is there."""
-    epochs = sorted({r["run"]["epochs"] for key in claims.ARMS for r in rows[key].values()})
+    epochs = sorted({r["run"]["epochs"] for key in ARMS for r in rows[key].values()})
     budget = f"{'/'.join(map(str, epochs)) or 'no'} adversarial epochs"
     where = f"{exp.run['arch']} on {exp.run['data']}, ε = {exp.run['epsilon']:g}/255, {budget}"
-    trained, random = (rates.text(rows[key], measure) for key in claims.ARMS)
+    trained, random = (rates.text(rows[key], measure) for key in ARMS)
     gap = rates.differences(rows["finetuned"], rows["random"], measure)
     if measure == rates.ROBUST:
         gap = decided["C6"].values  # of the seeds that count
@@ -135,7 +136,7 @@ def beside(rows, measure, name):
     linear = trained_longer(rows, "linear_long", "L", measure)
     perceptron = trained_longer(rows, "perceptron_long", "P", measure)
     standard = rates.text(rows["standard"], measure)
-    trained, random = (rates.text(rows[key], rates.CLEAN) for key in claims.ARMS)
+    trained, random = (rates.text(rows[key], rates.CLEAN) for key in ARMS)
     return (
         f"Beside them: {linear}; {perceptron}; standard training, without AT, {name} {standard}. "
         f"Clean accuracy: trained features {trained}, random features {random}."

@@ -60,7 +60,7 @@ def take_off_figure(trainings, data):
     """
     made, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9), width_ratios=(1.4, 1))
     plateau = np.log(bnat.DATASETS[data]["classes"])
-    several = [record for record in trainings.values() if len(record["history"]) > 1]
+    several = [record for _, record in trainings.values() if len(record["history"]) > 1]
     for record in several:
         run, losses = record["run"], [epoch["train_loss"] for epoch in record["history"]]
         line = "-" if run["step"] == "scratch" else "--"
@@ -73,11 +73,11 @@ def take_off_figure(trainings, data):
     left.set(xlabel="epoch", ylabel="adversarial training loss", title=f"{len(several)} trainings")
     shown = take_off.groups(trainings)
     for place, ((_, lr), started) in enumerate(shown.items()):
-        rate, low, high, n = share(sum(started), len(started))
+        rate, low, high, n = share(started.count(True), len(started))
         error = [[100 * (rate - low)], [100 * (high - rate)]]
         style = dict(fmt="o", markersize=5, color=RATE_COLOURS.get(lr, "grey"), capsize=2)
         right.errorbar(100 * rate, place, xerr=error, **style)
-    counted = [f"{sum(started)} of {len(started)}" for started in shown.values()]
+    counted = [f"{started.count(True)} of {len(started)}" for started in shown.values()]
     names = [f"{name}, lr {lr:g}: {k}" for (name, lr), k in zip(shown, counted, strict=True)]
     right.set_yticks(range(len(shown)), names)
     right.invert_yaxis()
