@@ -27,6 +27,11 @@ class Part:
     lacking: tuple = ()  # rows with fewer than two of the planned seeds
     notes: tuple = ()
 
+    @property
+    def sign(self):
+        """How its numbers are written: a difference of two rows with its sign, an accuracy without."""
+        return "+" if len(self.rows) > 1 else ""
+
     def interval(self, seeds=None):
         """(mean, low, high) over seeds; with `seeds`, as it would be with so many."""
         return statistics.t_interval(self.values.values(), seeds=seeds)
@@ -171,7 +176,7 @@ def _distance(part):
 
 
 def numbers(part):
-    return f"{part.text}: {rates.points(part.values)}"
+    return f"{part.text}: {rates.points(part.values, part.sign)}"
 
 
 def _interim(parts):

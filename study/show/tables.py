@@ -190,7 +190,9 @@ def verdict(claim):
 def interval_of(part):
     """Of a part of a claim the mean and its interval, as text."""
     mean, low, high = part.interval()
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]" if np.isfinite([mean, low, high]).all() else "–"
+    if not np.isfinite([mean, low, high]).all():
+        return "–"
+    return f"{mean:{part.sign}.1f} [{low:{part.sign}.1f}, {high:{part.sign}.1f}]"
 
 
 def points_of(claim):
@@ -251,9 +253,10 @@ def taken_off(trainings):
     """How many took off, a row a recipe and rate, with the Clopper-Pearson interval."""
     rows = {}
     for (name, lr), started in take_off.groups(trainings).items():
-        started_share, low, high, n = share(sum(started), len(started))
+        count = started.count(True)
+        started_share, low, high, n = share(count, len(started))
         text = f"{100 * started_share:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
-        rows[f"{name}, learning rate {lr:g}"] = {"took off": sum(started), "of": n, "% [95 %]": text}
+        rows[f"{name}, learning rate {lr:g}"] = {"took off": count, "of": n, "% [95 %]": text}
     if not rows:
         rows["not yet run"] = {"took off": "–", "of": "–", "% [95 %]": "–"}
     title = f"trainings of {take_off.STUDY_LENGTH} epochs or more"

@@ -9,6 +9,7 @@ from test_rates import with_autoattack
 from study.decide import claims, verdicts
 from study.decide.claims import c1, c2, c3, c4, c5, c6, c6b, c6s, c7
 from study.define.rows import label
+from study.show import tables
 
 FIRST = 10
 SEEDS, THREE = range(10, 16), [10, 11, 12]
@@ -280,6 +281,13 @@ def test_a_claim_says_that_autoattack_corrected_it():
         "R(AT), seed 10, is corrected by AutoAttack; R(AT), seed 11, is corrected by AutoAttack"
     )
     assert c2(rows, FIRST).mean == pytest.approx(6)
+
+
+def test_a_difference_is_written_with_its_sign_and_an_accuracy_without():
+    rows = standard(88, 0, sd=0) | dict(at=constant(30), finetuned=constant(20))
+    assert c1(rows, FIRST).note == "clean(std): 88.0 [88.0, 88.0] (3); R(std): 0.0 [0.0, 0.0] (3)"
+    assert tables.points_of(c2(rows, FIRST)) == "+10.0 [+10.0, +10.0]"
+    assert tables.points_of(c1(rows, FIRST)) == "clean(std): 88.0 [88.0, 88.0]; R(std): 0.0 [0.0, 0.0]"
 
 
 def test_every_claim_carries_its_rule():
