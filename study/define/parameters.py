@@ -21,7 +21,7 @@ PROFILES = {
         data="digits", arch="resnet8", epsilon=32, seed=0, batch_size=64, pretrain=(12, 0.2),
         pretrain_at=(12, 0.2), finetune=(20, 0.2), finetune_at=(20, 0.2), scratch=(20, 0.2),
         scratch_at=(20, 0.2), eval_images=500, eval_restarts=2, margin_images=500, aa_images=100,
-        curve_images=500, check_images=100, small_images=100,
+        curve_images=500, check_images=150, small_images=100,
     ),
     "cpu": dict(
         data="cifar10", arch="resnet20", epsilon=8, seed=10, batch_size=128, pretrain=(15, 0.1),
@@ -136,7 +136,8 @@ class Parameters(BaseModel):
         None, description="random test images for AutoAttack, the same for all; 0: none"
     )
     check_images: Images | None = Field(
-        None, description="test images for checks of the attacks, and of what BN does inside; 0: none"
+        None,
+        description="test images for the checks of the attacks; 0: none, and no look at what BN does inside",
     )
     small_images: Images | None = Field(
         None, description="random test images for R at small radii after standard training; 0: none"
