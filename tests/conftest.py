@@ -7,8 +7,11 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: a worker a core, and records that do not depend on cores
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+import nbformat  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from IPython.core.interactiveshell import InteractiveShell  # noqa: E402
+from IPython.utils.capture import capture_output  # noqa: E402
 
 import bnat_utils as bnat  # noqa: E402
 from study.define import parameters  # noqa: E402
@@ -55,6 +58,22 @@ def run(*command, cwd, check=True, **environment):
     done = subprocess.run(command, cwd=cwd, env=given, capture_output=True, text=True)
     assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done
+
+
+def execute(notebook, **given):
+    """What the cells of a notebook come to, run in this process, in `root`: no kernel, no papermill."""
+    shell, place = InteractiveShell(), parameters.ROOT / "notebooks"
+    shutil.copytree(REPOSITORY / "notebooks", place, dirs_exist_ok=True)  # the style of figures lies there
+    cells = nbformat.read(place / f"{notebook}.ipynb", as_version=4).cells
+    sources = [cell.source for cell in cells if cell.cell_type == "code"]
+    injected = "# Parameters\n" + "\n".join(f"{name} = {value!r}" for name, value in given.items())
+    shown = []
+    with capture_output():
+        for source in [sources[0], injected, *sources[1:]]:
+            done = shell.run_cell(source, store_history=True)
+            done.raise_error()
+            shown.append(getattr(done.result, "data", ""))  # of a table or a sentence
+    return "\n".join(shown)
 
 
 # a user's own file of networks, as the README has it

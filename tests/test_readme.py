@@ -22,7 +22,7 @@ from study.run import records
 
 README = (REPOSITORY / "README.md").read_text()
 SMALL = dict(epochs=1, train_images=128, batch_size=64, eval_images=10, eval_restarts=1)
-SMALL |= dict(margin_images=0, aa_images=0, check_images=0)
+SMALL |= dict(margin_images=0, aa_images=0, check_images=0, small_images=0)
 
 
 def blocks(language):

@@ -7,11 +7,16 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
-from conftest import copy, run
+from conftest import bnat, copy, execute, run
+
+from study.define import parameters
+from study.measure import plan
 
 READING = ("04_robustness", "05_trust", "06_features", "07_norms", "08_inside")
 BIN = f"BIN={Path(sys.executable).parent}"
-FEW = ["-p", "epochs", "2", "-p", "margin_images", "0", "-p", "aa_images", "0", "-p", "check_images", "0"]
+FEW = ["-p", "epochs", "2"]
+for asked in ("margin_images", "aa_images", "check_images", "small_images"):
+    FEW += ["-p", asked, "0"]
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +89,11 @@ def test_a_quick_report_lists_every_claim(report):
     assert {verdict.split(" (")[0] for verdict in claims.verdict} <= words
 
 
-def test_a_second_report_only_reads(report):
-    folder = report[0]
-    checkpoints = folder / "out" / "quick" / "checkpoints"
-    checkpoints.rename(folder / "elsewhere")
-    command = ["papermill", "notebooks/02_bn_finetune.ipynb", "out/again.ipynb", "-p", "profile", "quick"]
-    run(*command, cwd=folder)
-    assert not checkpoints.exists(), "a finished run was trained again"
-    (folder / "elsewhere").rename(checkpoints)
+def test_a_finished_run_is_only_read(report, monkeypatch):
+    monkeypatch.setattr(parameters, "ROOT", report[0])
+    monkeypatch.setattr(bnat, "train_step", lambda *_, **__: pytest.fail("it was trained again"))
+    monkeypatch.setattr(plan, "measure", lambda *_, **__: pytest.fail("it was evaluated again"))
+    assert "finetune_resnet8_bn_eps32" in execute("02_bn_finetune", profile="quick")
 
 
 def sweep(folder, tables, target="mine"):
@@ -103,31 +105,33 @@ def sweep(folder, tables, target="mine"):
     )
 
 
-def test_a_run_that_fails_leaves_the_rest_of_a_sweep_and_is_named(report):
-    row = "{notebook: 03_bn_scratch, lr: [1.0e+20, 0.1], epochs: 1, eval_images: 50, margin_images: 0, "
-    done = sweep(report[0], f"mine: [{row}aa_images: 0, check_images: 0}}]")
+GOOD = "03_bn_scratch-aa_images=0-check_images=0-epochs=1-eval_images=50-lr=0.1-margin_images=0"
+BAD, OTHER = GOOD.replace("lr=0.1", "lr=1e+20"), "03_bn_scratch"
+
+
+@pytest.fixture(scope="module")
+def half_failed(tmp_path_factory):
+    """A sweep of two rows, of which one diverges, over notebooks of calls that failed: (folder, call)."""
+    folder = copy(tmp_path_factory.mktemp("sweep"))
+    (folder / "out" / "quick" / "logs").mkdir(parents=True)
+    for name in (GOOD, BAD, OTHER):
+        (folder / "out" / "quick" / "logs" / f"{name}.log.123.ipynb").write_text("{}")
+    row = "notebook: 03_bn_scratch, epochs: 1, eval_images: 50, margin_images: 0, aa_images: 0"
+    return folder, sweep(folder, f"mine: [{{{row}, check_images: 0, lr: [1.0e+20, 0.1]}}]")
+
+
+def test_a_run_that_fails_leaves_the_rest_of_a_sweep_and_is_named(half_failed):
+    folder, done = half_failed
     last = done.stderr[done.stderr.index("FAILED: 03_bn_scratch") :].splitlines()
     assert done.returncode and "lr=1e+20" in last[0] and "the loss is not finite" in last[1]
-    assert (report[0] / last[2].split("log: ")[1]).is_file()
-    assert len(list((report[0] / "out" / "quick").glob("*lr=0.1*.ipynb"))) == 1
+    assert (folder / last[2].split("log: ")[1]).is_file()
+    assert (folder / "out" / "quick" / f"{GOOD}.ipynb").is_file()
 
 
-def test_half_run_notebooks_go_when_a_later_call_succeeds(tmp_path):
+def test_half_run_notebooks_go_when_a_later_call_succeeds(half_failed):
     """Those of a job that fails stay, to be looked at; of no other job is one touched."""
-    folder = copy(tmp_path)
-    row = (
-        "notebook: 03_bn_scratch, epochs: 1, eval_images: 50, margin_images: 0, aa_images: 0, check_images: 0"
-    )
-    good = "03_bn_scratch-aa_images=0-check_images=0-epochs=1-eval_images=50-lr=0.1-margin_images=0"
-    bad, other = good.replace("lr=0.1", "lr=1e+20"), "03_bn_scratch"
-    logs = folder / "out" / "quick" / "logs"
-    logs.mkdir(parents=True)
-    for name in (good, bad, other):
-        (logs / f"{name}.log.123.ipynb").write_text("{}")
-    done = sweep(folder, f"mine: [{{{row}, lr: [1.0e+20, 0.1]}}]")
-    assert (folder / "out" / "quick" / f"{good}.ipynb").is_file(), done.stderr[-2000:]
-    left = {path.name.partition(".log.")[0] for path in logs.glob("*.ipynb")}
-    assert left == {bad, other}
+    logs = half_failed[0] / "out" / "quick" / "logs"
+    assert {path.name.partition(".log.")[0] for path in logs.glob("*.ipynb")} == {BAD, OTHER}
 
 
 @pytest.mark.parametrize("where", [".", "notebooks"])

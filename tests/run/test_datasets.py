@@ -6,7 +6,7 @@ from collections import namedtuple
 import numpy as np
 import pytest
 import torch
-from conftest import FAST, REPOSITORY, bnat, copy, run
+from conftest import FAST, REPOSITORY, bnat, execute, run
 from PIL import Image
 
 from study.define import brought
@@ -112,20 +112,13 @@ def test_a_folder_that_was_not_seen_is_no_data_set():
         experiment("pretrain", data="folder_0123456789")
 
 
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory):
-    """A copy of the repository, for papermill."""
-    return copy(tmp_path_factory.mktemp("repository"))
-
-
 @pytest.mark.parametrize("notebook", sorted(path.stem for path in REPOSITORY.glob("notebooks/*.ipynb")))
-def test_every_notebook_takes_a_folder(repository, folder, notebook):
-    given = dict(profile="quick", data="folder", data_dir=folder, image_size=16, arch="resnet8")
+def test_every_notebook_takes_a_folder(root, folder, notebook):
+    given = dict(profile="quick", data="folder", data_dir=str(folder), image_size=16, arch="resnet8")
     if notebook < "04":
-        given |= dict(epochs=1, eval_images=10, margin_images=10, aa_images=0, check_images=0)
-    words = [word for name, value in given.items() for word in ("-p", name, str(value))]
-    run("papermill", f"notebooks/{notebook}.ipynb", "out.ipynb", *words, cwd=repository)
-    assert "resnet8 on folder_" in (repository / "out.ipynb").read_text() or notebook != "04_robustness"
+        given |= dict(epochs=1, eval_images=10, margin_images=10, aa_images=0, check_images=0, small_images=0)
+    shown = execute(notebook, **given)
+    assert "resnet8 on folder_" in shown or notebook != "04_robustness"
 
 
 def test_a_folder_without_its_splits_is_refused_in_a_sentence(root, tmp_path):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import FAST, OWN_NETWORK, bnat, copy, run
+from conftest import FAST, OWN_NETWORK, bnat, copy, execute, run
 from safetensors.torch import save_file
 from torch import nn
 
@@ -296,15 +296,13 @@ def test_a_run_with_bn_keeps_its_identity():
 
 def test_every_notebook_reads_a_user_s_own_network(root, mine):
     """Its run stands in the tables; rows that it cannot have, as of another norm, are not yet run."""
-    copy(root)
     few = dict(eval_images=100, eval_restarts=1, margin_images=0, aa_images=0, check_images=0)
     own = dict(profile="quick", arch=f"{mine}:make")
     made = runs.run(experiment("finetune", **own, **few))
     shown = {"04_robustness": "04_networks", "05_trust": "05_checks", "06_features": "06_controls"}
     shown |= {"07_norms": "07_decay", "08_inside": "08_bn"}
     for notebook, table in shown.items():
-        given = ["-p", "profile", "quick", "-p", "arch", own["arch"]]
-        run("papermill", f"notebooks/{notebook}.ipynb", "out.ipynb", *given, cwd=root)
+        execute(notebook, **own)
         text = (root / "out" / "quick" / "figures" / f"{table}.csv").read_text()
         assert "BN-only AT, trained" in text, table
         assert notebook == "08_inside" or "not yet run" in text, table
