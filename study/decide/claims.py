@@ -171,6 +171,7 @@ def c6b(rows, first):
         statistic="; ".join(part.text for part in parts), values={}, mean=np.nan, low=-np.inf, high=np.inf,
         verdict="exploratory" if ran else "not yet run", size="", interim="",
         would_decide="" if ran else missing_runs(parts), note="; ".join(ran), lacking=rows_lacking(parts),
+        parts=tuple(parts),
     )  # fmt: skip
 
 

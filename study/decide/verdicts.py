@@ -117,11 +117,16 @@ def does_not_exceed(part, seeds=None):
     return ("contradicted" if low > DELTA else "undecided"), ""
 
 
-def clears_after_holm(parts):
-    """The rule that each of several parts is certainly below 0, or above, corrected for their number."""
+def after_holm(parts):
+    """{text: p} of the parts with two seeds or more: t-tests over seeds, corrected for their number."""
     whole = [part for part in parts if len(part.values) > 1]
     corrected = statistics.holm([part.values.values() for part in whole]) if whole else []
-    p_of = {part.text: p for part, p in zip(whole, corrected, strict=True)}
+    return {part.text: float(p) for part, p in zip(whole, corrected, strict=True)}
+
+
+def clears_after_holm(parts):
+    """The rule that each of several parts is certainly below 0, or above, corrected for their number."""
+    p_of = after_holm(parts)
 
     def rule(part):
         if p_of[part.text] > 0.05:

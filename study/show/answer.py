@@ -157,6 +157,8 @@ def features(decided):
                 " Whether it is the head, trained in one arm and random in the other, is a control that is "
                 "not yet run (C6b)."
             )
+        elif head := decided["C6b"].parts[0].values:  # the first of its differences, see claims.py
+            text += f" With the head trained in both arms, trained − random is {rates.points(head)} points."
         return text
     if primary.verdict == "confirmed":
         return (

@@ -6,7 +6,7 @@ Decided here: how a result is put into words, from numbers alone. Not here: the 
 
 import numpy as np
 
-from study.decide import axes, rates
+from study.decide import axes, rates, verdicts
 from study.define.rows import label
 from study.show import tables, trust_tables
 
@@ -156,13 +156,6 @@ def best(tuned, judge="R"):
     return "\n".join(lines) or "Not yet run."
 
 
-def numbers_of(points_of, name):
-    """Where the numbers of an axis stand, in a line; or that nothing but the study's own value has run."""
-    if axes.explored(points_of):
-        return f"The numbers: [figures/{name}.csv](../figures/{name}.csv)."
-    return "Not yet run."
-
-
 def said_of_gap(gaps, clean):
     """By how much trained features are ahead at each ε: a line a row of `decide.axes.gaps`.
 
@@ -175,3 +168,47 @@ def said_of_gap(gaps, clean):
         if len(points) > 1:
             lines.append(f"- Trained features less {label(key)}, points (seeds), {'; '.join(by_radius)}.")
     return "\n".join(lines) or "Not yet run at other ε than the study's."
+
+
+def said_of_capacity(sizes, perceptron):
+    """How far trained features are from P at each number of γ and β, of `decide.axes.capacity`."""
+    points_of = sizes.get("finetuned", {})
+    gaps = {size: rates.differences(seeds, perceptron) for size, seeds in points_of.items()}
+    if not axes.explored(sizes):
+        return "Not yet run."
+    each = [f"{size:,} γ and β {rates.points(gap)}" for size, gap in gaps.items()]
+    return f"BN-only AT of trained features less P, points of R (seeds): {'; '.join(each)}."
+
+
+# ------------------------------------------------------------------------------------------------- 07_norms
+def said_of_norms(claim):
+    """In how many of C7's differences BN is certainly the less robust, and in how many the more."""
+    ran = [part for part in claim.parts if part.values]
+    if not ran:
+        return "Not yet run."
+    below = [part for part in ran if part.interval()[0] < 0]
+    if min(len(part.values) for part in ran) < 2:
+        return (
+            f"BN is the less robust in {len(below)} of {len(ran)} differences, a radius and another "
+            "normalisation each; on fewer than two seeds, which is inconclusive."
+        )
+    p_of = verdicts.after_holm(ran)
+    certain = [part for part in ran if p_of[part.text] <= 0.05]
+    less = [part for part in certain if part in below]
+    return (
+        f"BN is the less robust in {len(below)} of {len(ran)} differences, a radius and another "
+        f"normalisation each; certainly less (5 %, after Holm) in {len(less)}, certainly more in "
+        f"{len(certain) - len(less)}."
+    )
+
+
+def said_of_affine(affine, reference):
+    """Which affine parameters get further than BN's: R less that of `reference`, {seed: record}, a line."""
+    gaps = {key: rates.differences(seeds, reference) for key, seeds in affine.items()}
+    ran = {key: gap for key, gap in gaps.items() if gap}
+    if not ran:
+        return "Not yet run."
+    means = {key: np.mean(list(gap.values())) for key, gap in ran.items()}
+    ordered = sorted(ran, key=means.get, reverse=True)
+    each = [f"{label(key)} {rates.points(ran[key])}" for key in ordered]
+    return f"R less that of BN-only AT of trained features, points (seeds): {'; '.join(each)}."

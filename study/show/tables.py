@@ -10,7 +10,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from scipy.stats import entropy
 
-from study.decide import axes, rates, take_off, trust
+from study.decide import axes, rates, take_off, trust, verdicts
 from study.decide.statistics import mean_sd, paired, percent, proportion, share
 from study.define.rows import label
 from study.measure import plan
@@ -203,7 +203,18 @@ def points_of(claim):
         return "; ".join(f"{part.text}: {interval_of(part)}" for part in claim.parts)
     if not np.isfinite([claim.mean, claim.low, claim.high]).all():
         return "–"
-    return f"{claim.mean:+.1f} [{claim.low:+.1f}, {claim.high:+.1f}], the least of {len(claim.parts)}"
+    least = f"{claim.mean:+.1f} [{claim.low:+.1f}, {claim.high:+.1f}]"
+    return f"{least}, of {len(claim.parts)} the furthest from confirmed"
+
+
+def parts(claim):
+    """Each part of a claim that is corrected for their number after Holm, a row each."""
+    p_of, table = verdicts.after_holm(claim.parts), {}
+    for part in claim.parts:
+        p = p_of.get(part.text)
+        table[part.text] = {"points [95 %] (seeds)": rates.points(part.values, part.sign)}
+        table[part.text]["p, after Holm"] = "–" if p is None else f"{p:.3f}"
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("difference")
 
 
 def claims(decided):

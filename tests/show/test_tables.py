@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from planted import evaluation, record, seeds
+from planted import evaluation, flags, record, seeds
 
 from study.decide import axes, claims, select, trust
 from study.define.experiment import experiment
@@ -257,8 +257,6 @@ def test_an_axis_shows_no_panel_for_what_was_not_measured():
     points = {"finetuned": {1: {10: record(20)}, 5: {10: record(22)}}, ("random", "first study"): {}}
     figure = insights.along(points, "epochs", dict(R=("margin", "robust"), AA=("autoattack", "robust")))
     assert [axis.get_title() for axis in figure.axes] == ["R"]
-    assert sentences.numbers_of({"at": {5: {}}}, "a") == "Not yet run."
-    assert sentences.numbers_of(points, "a").endswith("(../figures/a.csv).")
     plt.close("all")
 
 
@@ -284,7 +282,52 @@ def test_the_gap_is_said_and_drawn_at_each_radius():
     plt.close("all")
 
 
-def test_capacity_is_drawn_beside_the_perceptron():
-    (axis,) = insights.capacity({"finetuned": {784: seeds(18), 1568: seeds(20)}}, seeds(19, 20)).axes
+def test_capacity_is_drawn_and_said_beside_the_perceptron():
+    sizes, perceptron = {"finetuned": {784: seeds(18), 1568: seeds(20, 22)}}, seeds(19, 20)
+    (axis,) = insights.capacity(sizes, perceptron).axes
     assert [line.get_ydata()[0] for line in axis.lines if line.get_linestyle() == ":"] == [19.5]
+    said = sentences.said_of_capacity(sizes, perceptron)
+    assert "784 γ and β -1.0 (1); 1,568 γ and β +1.5 [" in said
+    assert sentences.said_of_capacity({"finetuned": {1568: seeds(20)}}, perceptron) == "Not yet run."
     plt.close("all")
+
+
+def standard(*rates):
+    """Standard training with R of so many percent at both of C7's radii, for seeds 10, 11, ..."""
+    measured = ({"0.5": flags(rate), "1": flags(rate)} for rate in rates)
+    return {seed: record(small=small) for seed, small in enumerate(measured, 10)}
+
+
+def test_c7_is_said_part_by_part_after_holm():
+    others = {"norm_group": standard(30, 31, 32), "norm_none": standard(10, 11, 12)}
+    unsure = {"norm_instance": standard(15, 25, 20), "norm_layer": standard(21, 21, 21)}
+    claim = claims.c7(dict(norm_batch=standard(20, 21, 22)) | others | unsure, 10)
+    said = sentences.said_of_norms(claim)
+    assert "less robust in 2 of 8" in said and "less (5 %, after Holm) in 2, certainly more in 2." in said
+    table = tables.parts(claim)
+    assert list(table["p, after Holm"]) == ["0.000", "1.000", "1.000", "0.000"] * 2
+    assert table.iloc[0, 0] == "-10.0 [-10.0, -10.0] (3)"
+    assert tables.points_of(claim).endswith("of 8 the furthest from confirmed")
+
+
+def test_c7_on_one_seed_is_inconclusive():
+    others = dict.fromkeys(("norm_group", "norm_instance", "norm_layer", "norm_none"), standard(30))
+    claim = claims.c7(dict(norm_batch=standard(20)) | others, 10)
+    said = sentences.said_of_norms(claim)
+    assert said.startswith("BN is the less robust in 8 of 8") and said.endswith("inconclusive.")
+    assert set(tables.parts(claim)["p, after Holm"]) == {"–"}
+    assert sentences.said_of_norms(claims.c7({}, 10)) == "Not yet run."
+
+
+def test_affine_parameters_are_compared_with_those_of_bn_the_best_first():
+    affine = {"affine_bn": seeds(15), "affine_group": seeds(22, 23), "affine_layer": {}}
+    said = sentences.said_of_affine(affine, seeds(20, 21))
+    assert said.endswith(f": {label('affine_group')} +2.0 [+2.0, +2.0] (2); {label('affine_bn')} -5.0 (1).")
+    assert sentences.said_of_affine({"affine_layer": {}}, seeds(20)) == "Not yet run."
+
+
+def test_the_answer_says_what_the_head_does_once_it_is_known():
+    exp, arms = experiment("pretrain"), dict(finetuned=[20] * 6, random=[15] * 6, two_stages=[16] * 3)
+    assert "not yet run (C6b)" in answer.listed(rows(**arms), exp)
+    said = answer.listed(rows(**arms, finetuned_head=[25, 26], random_head=[21, 22]), exp)
+    assert "With the head trained in both arms, trained − random is +4.0 [+4.0, +4.0] (2) points." in said
