@@ -10,7 +10,7 @@ import pandas as pd
 import bnat_utils as bnat
 from study.decide import rates
 from study.decide.statistics import mean_sd, percent, proportion
-from study.define.rows import label
+from study.define.rows import EVERY, label
 from study.measure.norms import SOURCES
 from study.show.bn_tables import flat, off, sizes
 
@@ -53,35 +53,58 @@ def with_history(seeds):
 
 
 def nearest(of_seed, clean):
-    """Of each seed the epoch whose held-out clean accuracy is nearest to this one: [epoch, ...]."""
-    return [
-        min(epochs, key=lambda epoch: abs(epoch["held_out_clean"] - clean)) for epochs in of_seed.values()
-    ]
+    """{seed: epoch} of {seed: [epoch, ...]}: the one whose held-out clean accuracy is nearest to this."""
+    return {
+        seed: min(epochs, key=lambda epoch: abs(epoch["held_out_clean"] - clean))
+        for seed, epochs in of_seed.items()
+    }
 
 
-def at_equal_accuracy(rows):
+def meetings(rows):
     """BN beside each other normalisation, {key: {seed: record}}, at one clean accuracy on the way.
 
     It is the highest that every run of the two reaches; each is looked at after the epoch whose clean
-    accuracy is nearest to it. All on held-out images: clean, and under PGD-10 of an eighth of ε.
+    accuracy is nearest to it. Returns {key: (that accuracy, BN's {seed: epoch}, the other's)}.
     """
-    batch, table = with_history(rows.get("norm_batch", {})), {}
+    batch, met = with_history(rows.get("norm_batch", {})), {}
     for key, seeds in rows.items():
         other = with_history(seeds)
-        if key == "norm_batch" or not batch or not other:
-            continue
-        every = [*batch.values(), *other.values()]
-        common = min(max(epoch["held_out_clean"] for epoch in epochs) for epochs in every)
+        if key != "norm_batch" and batch and other:
+            every = [*batch.values(), *other.values()]
+            common = min(max(epoch["held_out_clean"] for epoch in epochs) for epochs in every)
+            met[key] = common, nearest(batch, common), nearest(other, common)
+    return met
+
+
+def ahead(bn, other):
+    """PGD-10 accuracy at ε/8 of BN less another's, points by seed: {seed: points} of {seed: epoch}."""
+    both = sorted(bn.keys() & other.keys())
+    return {seed: 100 * (bn[seed]["held_out_small"] - other[seed]["held_out_small"]) for seed in both}
+
+
+def at_equal_accuracy(rows):
+    """The `meetings` as a table: clean, and under PGD-10 of an eighth of ε, on held-out images."""
+    table = {}
+    for key, (common, bn, other) in meetings(rows).items():
         row = table[label(key)] = {"near %": f"{100 * common:.1f}"}
-        for name, of_seed in (("BN", batch), ("it", other)):
-            met = nearest(of_seed, common)
-            row[f"{name}: after epoch"] = "/".join(str(epoch["epoch"]) for epoch in met)
-            row[f"{name}: clean %"] = mean_sd([100 * epoch["held_out_clean"] for epoch in met])
-            row[f"{name}: PGD-10 % at ε/8"] = mean_sd([100 * epoch["held_out_small"] for epoch in met])
+        for name, met in (("BN", bn), ("it", other)):
+            row[f"{name}: after epoch"] = "/".join(str(epoch["epoch"]) for epoch in met.values())
+            row[f"{name}: clean %"] = mean_sd([100 * epoch["held_out_clean"] for epoch in met.values()])
+            reached = [100 * epoch["held_out_small"] for epoch in met.values()]
+            row[f"{name}: PGD-10 % at ε/8"] = mean_sd(reached)
     table = table or {"not yet run": {}}
     held_out = {bnat.DATASETS[r["run"]["data"]]["held_out"] for of in rows.values() for r in of.values()}
     title = f"{'/'.join(f'{n:,}' for n in sorted(held_out)) or 'no'} held-out images"
     return pd.DataFrame.from_dict(table, orient="index").rename_axis(title)
+
+
+def said_of_equal_accuracy(rows):
+    """By how much BN is ahead of each other normalisation at equal clean accuracy, or behind, in a line."""
+    gaps = {key: ahead(bn, other) for key, (_, bn, other) in meetings(rows).items()}
+    each = [f"{EVERY[key].short} {rates.points(gap)}" for key, gap in gaps.items() if gap]
+    if not each:
+        return "Not yet run."
+    return f"PGD-10 accuracy at ε/8, BN less it, points (seeds): {'; '.join(each)}."
 
 
 def smoothness_table(networks):

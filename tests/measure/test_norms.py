@@ -164,8 +164,11 @@ def test_bn_is_compared_with_each_other_at_the_highest_clean_accuracy_that_both_
     assert row["near %"] == "70.0"
     assert row["BN: after epoch"] == "2" and row["BN: PGD-10 % at ε/8"] == "20.0 (1)"
     assert row["it: after epoch"] == "2/1" and row["it: PGD-10 % at ε/8"].startswith("45.0 ± ")
+    said = norm_tables.said_of_equal_accuracy(rows)
+    assert said == "PGD-10 accuracy at ε/8, BN less it, points (seeds): no normalisation -20.0 (1)."
     only = {"norm_batch": rows["norm_batch"], "norm_none": {9: old}}
     assert norm_tables.at_equal_accuracy(only).index.tolist() == ["not yet run"]
+    assert norm_tables.said_of_equal_accuracy(only) == "Not yet run."
 
 
 def networks_with_a_gap(beyond):
