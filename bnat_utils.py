@@ -446,7 +446,8 @@ def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_si
         for start in tqdm(range(0, len(y), batch_size), desc=progress, disable=progress is None, delay=3):
             images, labels = to_float(x[start : start + batch_size]), y[start : start + batch_size]
             clean.append(model(images).argmax(1))
-            adversarial.append(predictions := clean[-1].clone())
+            predictions = clean[-1].clone()
+            adversarial.append(predictions)  # below it changes in place
             for _ in range(restarts if eps else 0):
                 adv = _start(images, eps)
                 first = min(5, steps)  # most images that break break early
