@@ -18,7 +18,9 @@ def flags(rate, n=1000):
 def evaluation(rate, n=1000, clean=None, **settings):
     """An evaluation on n images: robust on `rate` percent of them, right on `clean` percent, or as many."""
     right = flags(rate if clean is None else clean, n)
-    return dict(robust=flags(rate, n), clean=right, settings=dict(epsilon=8, images=n) | settings)
+    predicted = [n // 2, n - n // 2]  # images a class
+    asked = dict(epsilon=8, images=n) | settings
+    return dict(robust=flags(rate, n), clean=right, clean_predictions=predicted, settings=asked)
 
 
 def record(rate=None, n=1000, clean=None, tuning=False, losses=(2.1,), run=None, **evaluations):

@@ -130,15 +130,20 @@ def curve_row(curve, chance):
     return row(expected, list(curve["robust"]) if curve else [], suspect)
 
 
+def constant(record):
+    """Does a network give over 90 % of the clean images one label?"""
+    pgd = record["pgd"]
+    return bool(pgd) and max(pgd["clean_predictions"]) > 0.9 * sum(pgd["clean_predictions"])
+
+
 def trust(record, transfers=None):
     """The checks against gradient masking that a record allows, one row a check.
 
     transfers: outcomes of this network under examples made on others, bool [n] each; None: not looked at,
-    and no row. Columns: expected, the
-    pattern of honest gradients; measured, accuracies in percent; difference, the last less the first, in
-    points with its paired 95 % interval; n, images; verdict: "as expected", "suspect", "not yet run" or, for
-    a network that gives over 90 % of the clean images one label, "constant": no attack can move it, and the
-    patterns say nothing. Suspect is
+    and no row. Columns: expected, the pattern of honest gradients; measured, accuracies in percent;
+    difference, the last less the first, in points with its paired 95 % interval; n, images; verdict: "as
+    expected", "suspect", "not yet run" or, for
+    a `constant` network, "constant": no attack can move it, and the patterns say nothing. Suspect is
     - an attack that certainly leaves more than a weaker one before it (the interval lies above 0);
     - a gradient-free attack, or one by way of another network, that certainly leaves less;
     - a curve that certainly rises with ε, or does not end below chance (Wilson interval);
@@ -151,7 +156,7 @@ def trust(record, transfers=None):
         rows["own PGD → strongest transfer"] = transfer_row(pgd, transfers)
     rows["PGD at 0, ⅛, ¼, ½, ¾, 1, 1½, 2, 4 x ε"] = curve_row(record["curve"], chance)
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("check")
-    if pgd and max(pgd["clean_predictions"]) > 0.9 * sum(pgd["clean_predictions"]):
+    if constant(record):
         table.loc[table.verdict != "not yet run", "verdict"] = "constant"
     return table
 

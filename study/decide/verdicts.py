@@ -58,7 +58,7 @@ class Claim:
     low: float
     high: float
     verdict: str  # "confirmed", "contradicted", "undecided", "not yet run", or "exploratory"
-    size: str  # "", "small" or "meaningful"
+    size: str  # "meaningful", "small", "size undecided", or "" where the rule asks for none
     interim: str  # "4 of 6 seeds" while planned seeds are missing, else ""
     would_decide: str  # the runs that would decide it; "" if it is decided
     note: str
@@ -83,10 +83,10 @@ def clears(part, seeds=None):
 
 
 def _size(part, seeds=None):
-    """Of a difference that is above 0: "meaningful" if it is above δ, "small" if it is within δ, else ""."""
+    """Of a difference above 0: "meaningful" if it is above δ, "small" if it is within δ, or neither."""
     if part.interval(seeds)[1] > DELTA:
         return "meaningful"
-    return "small" if part.equivalent(seeds) else ""
+    return "small" if part.equivalent(seeds) else "size undecided"
 
 
 def exceeds(part, seeds=None):
@@ -170,7 +170,8 @@ def _more_seeds(part, rule):
     while needed < MOST_SEEDS and rule(part, needed)[0] == "undecided":
         needed += 1
     if needed >= MOST_SEEDS:
-        return f"hardly more seeds of {quoted(part.rows)}: at this spread {MOST_SEEDS} would not do"
+        spread = f"at the mean and spread of these {run} seeds"
+        return f"{spread}, {MOST_SEEDS} of {quoted(part.rows)} would not decide"
     return f"about {needed} seeds of {quoted(part.rows)} in place of {run}"
 
 

@@ -86,7 +86,9 @@ def switched_off_sentence(random, clean, bare):
         text += f", after BN-only clean training {switched_off(clean)}"
     if bare:
         text += f", after AT without weight decay {switched_off(bare)}"
-    enough = "enough to switch it off" if shrunk < OFF else "not enough to switch it off"
+    enough = "enough to switch it off"
+    if shrunk >= OFF:
+        enough = f"not enough to switch it off, unless gradients took it below {OFF / shrunk:.1g} before"
     return (
         f"{text}; Frankle et al. report about a third after clean training. Weight decay alone takes a γ "
         f"that no gradient holds from 1 to {shrunk:.1g} in the {updates:,} updates of that AT: {enough}."
@@ -177,9 +179,11 @@ def reading(parent, record):
     rho = correlate(rank(before, layer), rank(change, layer), rank(abs(flat(parent, "gamma")), layer))
     half = 1.96 / np.sqrt(change.size - 4)  # Fisher's interval, one variable taken out
     low, high = np.tanh(np.arctanh(rho) + np.array([-half, half]))
-    end, strength = "", "hardly a"
+    end, strength = "", "no certain"
     if abs(rho) >= WEAK:
         strength = f"a {'weak' if abs(rho) < CLEAR else 'clear'} {'negative' if rho < 0 else 'positive'}"
+    elif low > 0 or high < 0:
+        strength = f"a very weak {'negative' if rho < 0 else 'positive'}"
     if rho <= -WEAK:
         end = ": the more fragile, the more γ was turned down"
     if rho >= WEAK:

@@ -11,7 +11,7 @@ import numpy as np
 
 import bnat_utils as bnat
 from study.decide import rates, verdicts
-from study.decide.statistics import proportion
+from study.decide.statistics import proportion, sign_flip, t_interval
 from study.define import parameters
 from study.define.rows import LONGER, colour, label
 from study.measure.masking import CHECK_RESTARTS, CHECK_STEPS
@@ -78,7 +78,7 @@ def curves(networks):
         axis.set_ylim(0, 100)
     axes[0][0].set_ylabel(f"accuracy (%),\n{n} held-out images" if lengths else "accuracy (%)")
     for what, style in (("clean", {}), ("PGD-10", dict(linestyle="--", markerfacecolor="white"))):
-        handles.append(plt.Line2D([], [], color="grey", marker="o", label=f"left: {what}", **style))
+        handles.append(plt.Line2D([], [], color="black", marker="o", label=f"by epoch: {what}", **style))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
@@ -110,6 +110,9 @@ DIFFERENCES = {
 }
 
 
+INTERVAL = dict(color="black", capsize=2, linewidth=1.2, markersize=9, markeredgewidth=1.6)
+
+
 def headline(rows, decided, chance):
     """R of every row and the claims' differences: a mark a seed, bars the mean and its 95 % t-interval.
 
@@ -130,24 +133,36 @@ def headline(rows, decided, chance):
     left.set_yticks(range(len(shown)), names)
     left.axvline(100 * chance, color="grey", linestyle=":", linewidth=1)
     left.annotate("chance", (100 * chance, len(shown) - 0.45), fontsize=6, color="grey", ha="center")
-    left.set(xlabel="R (%), one mark per seed", title="Robust accuracy (seeds)", xlim=(-1, None))
-    compared = [c for c in decided if c.key in DIFFERENCES and c.values]
-    compared.sort(key=lambda claim: list(DIFFERENCES).index(claim.key), reverse=True)
-    for place, claim in enumerate(compared):
-        style = dict(s=12, color="#56B4E9", zorder=3)
-        right.scatter(list(claim.values.values()), spread(place, len(claim.values)), **style)
-        if np.isfinite(claim.low):
-            half = [[claim.mean - claim.low], [claim.high - claim.mean]]
-            right.errorbar(claim.mean, place, xerr=half, fmt="|", color="#0072B2", capsize=2, linewidth=1.2)
+    left.set(xlabel="R (%), a mark a seed", title="Robust accuracy (seeds)", xlim=(-1, None))
+    compared = pairs(rows, decided)
+    for place, values in enumerate(compared.values()):
+        style = dict(s=12, color="#7f7f7f", zorder=3)
+        right.scatter(values, spread(place, len(values)), **style)
+        mean, low, high = t_interval(values)
+        if np.isfinite(low):
+            right.errorbar(mean, place, xerr=[[mean - low], [high - mean]], fmt="|", **INTERVAL)
     right.axvspan(-verdicts.DELTA, verdicts.DELTA, color="grey", alpha=0.15, linewidth=0)
     right.axvline(0, color="grey", linewidth=0.8)
-    names = [f"{DIFFERENCES[c.key]}\n({c.key}, {len(c.values)} seeds)" for c in compared]
-    right.set_yticks(range(len(compared)), names)
-    right.set(xlabel="points of R", title="Paired by seed, 95 % t-interval")
+    right.set_yticks(range(len(compared)), list(compared))
+    right.set(xlabel="difference of R (points)", title="Paired by seed, 95 % t-interval")
     for axis in (left, right):
         axis.tick_params(axis="y", length=0)
         axis.set_ylim(-0.6, None)
     return figure
+
+
+def pairs(rows, decided):
+    """What the headline's right panel shows from below: {label: points of each seed}."""
+    claims = {claim.key: claim for claim in decided if claim.values}
+    shown = {}
+    for key in reversed([key for key in DIFFERENCES if key in claims]):
+        values = list(claims[key].values.values())
+        test = f", sign-flip\np = {sign_flip(values):.3f}" if key == "C6" and len(values) > 1 else ""
+        shown[f"{DIFFERENCES[key]}\n({key}, {len(values)} seeds{test})"] = values
+    gap = list(rates.differences(rows["finetuned"], rows["perceptron"]).values())
+    if gap:  # beside the claims
+        shown = {f"trained − P\n({len(gap)} seeds)": gap} | shown
+    return shown
 
 
 def spread(place, n):

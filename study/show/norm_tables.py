@@ -173,8 +173,12 @@ def gamma_table(tuned):
     for key, points in tuned.items():
         for lr, seeds in points.items():
             small = [off(flat(record, "gamma")) for record in seeds.values() if record["bn"]]
+            started = [rates.took_off(record) for record in seeds.values()]
             if small:
-                table[f"{label(key)}, lr {lr:g}"] = {"|γ| < 0.01 (%), mean ± sd (seeds)": mean_sd(small)}
+                row = table[f"{label(key)}, lr {lr:g}"] = {
+                    "|γ| < 0.01 (%), mean ± sd (seeds)": mean_sd(small)
+                }
+                row["took off"] = f"{started.count(True)} of {len(started)}"
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("tuning run")
 
 
@@ -197,19 +201,23 @@ def source_table(networks):
 
 
 def said_of_sources(networks):
-    """How much R differs between the sources of the running statistics, in a sentence: the largest."""
-    apart, n = [], 0
+    """How much R differs between the sources of the running statistics, and from R of a network's own."""
+    apart, from_own, n = [], [], 0
     for record in networks.values():
         if record["statistics"] and record["run"]["epsilon"]:
             n = record["statistics"]["settings"]["images"]
-            reached = [100 * record["statistics"][f"R {source}"].mean() for source in SOURCES]
+            reached = [record["statistics"][f"R {source}"].sum() for source in SOURCES]
             apart.append(max(reached) - min(reached))
+            own = rates.flags(record, rates.ROBUST)
+            if own is not None:
+                from_own += [abs(robust - own[:n].sum()) for robust in reached]
     if not apart:
         return "Not yet run."
-    return (
-        f"Among the three sources R differs by at most {max(apart):.1f} points, in each of the {len(apart)} "
-        f"networks that were trained adversarially (n = {n})."
+    text = (
+        f"In each of the {len(apart)} networks that were trained adversarially R differs among the three "
+        f"sources by at most {max(apart)} of {n} images"
     )
+    return f"{text}, from R of its own statistics by at most {max(from_own)}." if from_own else f"{text}."
 
 
 def said_of_smoothness(first):
@@ -236,4 +244,4 @@ def said_of_disagreement(first):
     text = f"On adversarial batches, beyond the noise floor, in the layer where it is largest: {shown}."
     if max(largest.values()) > WORTH_MENDING:
         return f"{text} Above {WORTH_MENDING}, a penalty on the gap is worth a try."
-    return f"{text} None is above {WORTH_MENDING}, from which on a penalty on the gap was to be tried."
+    return f"{text} None is above {WORTH_MENDING}, the bound from which a penalty on the gap would be tried."

@@ -6,7 +6,7 @@ Decided here: how a result is put into words, from numbers alone. Not here: the 
 
 import numpy as np
 
-from study.decide import axes, rates, verdicts
+from study.decide import axes, rates, trust, verdicts
 from study.define.rows import label
 from study.show import tables, trust_tables
 
@@ -75,7 +75,7 @@ def parts(networks):
     bn = [
         t
         for t, r in zip(taken, attacked, strict=True)
-        if r["run"]["trainable"] == "bn" and r["run"]["epsilon"]
+        if r["run"]["trainable"] == "bn" and r["run"]["epsilon"] and not trust.constant(r)
     ]
     text = (
         "FAB and Square took something that APGD on the cross-entropy and targeted APGD had left in "
@@ -84,7 +84,7 @@ def parts(networks):
     if bn:
         text += (
             f" On the same images AutoAttack leaves {100 * min(bn):.1f} to {100 * max(bn):.1f} points less "
-            "than PGD-20 on the cross-entropy of the BN-only AT networks."
+            "than PGD-20 on the cross-entropy of the BN-only AT networks that are no constant classifiers."
         )
     return text
 
@@ -186,11 +186,13 @@ def said_of_norms(claim):
     ran = [part for part in claim.parts if part.values]
     if not ran:
         return "Not yet run."
-    below = [part for part in ran if part.interval()[0] < 0]
+    means = [part.interval()[0] for part in ran]
+    below = [part for part, mean in zip(ran, means, strict=True) if mean < 0]
     if min(len(part.values) for part in ran) < 2:
         return (
             f"BN is the less robust in {len(below)} of {len(ran)} differences, a radius and another "
-            "normalisation each; on fewer than two seeds, which is inconclusive."
+            f"normalisation each, which go from {min(means):+.1f} to {max(means):+.1f} points; on fewer than "
+            "two seeds that is inconclusive."
         )
     p_of = verdicts.after_holm(ran)
     certain = [part for part in ran if p_of[part.text] <= 0.05]

@@ -75,7 +75,7 @@ OUTCOMES = [
     (c5, pair("random", "linear", 2.1), "undecided", ""),
     (c5, pair("random", "linear", 0, sd=3), "undecided", ""),
     # one run of random features that does not take off: a t-interval of -1.2 to 6.6, and six of one sign
-    (c6, bimodal(10, 3.1, 0.6, 1.4, 1, 0.4), "confirmed", ""),
+    (c6, bimodal(10, 3.1, 0.6, 1.4, 1, 0.4), "confirmed", "size undecided"),
     (c6, bimodal(10, 3.1, -0.6, 1.4, 1, 0.4), "undecided", ""),
     (c6, bimodal(-10, -3.1, -0.6, -1.4, -1, -0.4), "contradicted", ""),
     (c7, norms(), "confirmed", ""),
@@ -91,7 +91,7 @@ for _claim, _rows in (
     OUTCOMES += [
         (_claim, pair(*_rows, 3), "confirmed", "meaningful"),
         (_claim, pair(*_rows, 1), "confirmed", "small"),
-        (_claim, pair(*_rows, 2.2), "confirmed", ""),  # above 0, on either side of δ
+        (_claim, pair(*_rows, 2.2), "confirmed", "size undecided"),  # above 0, on either side of δ
         (_claim, pair(*_rows, -3, sd=1), "contradicted", ""),
         (_claim, pair(*_rows, -1), "contradicted", ""),  # equivalent, and surely below 0
         (_claim, pair(*_rows, 0), "contradicted", ""),  # equivalent with 0 inside
@@ -264,7 +264,9 @@ def test_seeds_are_counted_to_the_bound_that_decides():
 
 
 def test_what_no_number_of_seeds_decides_is_said_to_need_50_or_more():
-    assert c2(pair("at", "finetuned", 0), FIRST).would_decide.startswith("hardly more seeds of ")
+    assert c2(pair("at", "finetuned", 0), FIRST).would_decide == (
+        f"at the mean and spread of these 3 seeds, 50 of {quoted('at', 'finetuned')} would not decide."
+    )
 
 
 def test_of_several_parts_the_one_furthest_from_confirmed_is_shown():

@@ -171,6 +171,17 @@ def test_bn_is_compared_with_each_other_at_the_highest_clean_accuracy_that_both_
     assert norm_tables.said_of_equal_accuracy(only) == "Not yet run."
 
 
+def test_a_tuning_run_that_did_not_take_off_is_marked_beside_its_gammas():
+    def tuned(loss, epsilon=8.0):
+        run, bn = dict(epsilon=epsilon, data="cifar10"), {"bn1": dict(gamma=[0.0, 1.0], beta=[0.0, 0.0])}
+        return dict(run=run, bn=bn, history=[dict(train_loss=loss)])
+
+    points = {0.2: {1: tuned(2.3)}, 0.8: {1: tuned(2.1), 2: tuned(2.3)}}
+    table = norm_tables.gamma_table({"random": points})
+    assert table["took off"].tolist() == ["0 of 1", "1 of 2"]
+    assert table.iloc[0, 0] == "50.0 (1)"
+
+
 def networks_with_a_gap(beyond):
     """One trained adversarially, with so much TID beyond the noise in its last layer; one trained clean."""
     gap = {f"floor_{of}_adversarial": np.full(3, 0.1) for of in ("mean", "deviation")}
@@ -179,7 +190,7 @@ def networks_with_a_gap(beyond):
 
 
 @pytest.mark.parametrize(
-    "beyond, said", [(0.04, "0.04. None is above 0.05, from which on"), (0.06, "is worth a try.")]
+    "beyond, said", [(0.04, "0.04. None is above 0.05, the bound from which"), (0.06, "is worth a try.")]
 )
 def test_a_gap_is_worth_a_penalty_after_the_first_layer_and_the_noise(beyond, said):
     networks = networks_with_a_gap(beyond)
@@ -197,7 +208,9 @@ def test_statistics_of_other_images_stand_beside_the_network_s_own():
     assert own["clean % (n)"].startswith("80.0 [") and own["R % (n)"] == "not yet run"
     assert table.loc["AT, all weights: half", "R % (n)"].startswith("60.0 [")
     said = norm_tables.said_of_sources({"at": record, "standard": record | dict(run=dict(epsilon=0))})
-    assert "at most 40.0 points, in each of the 1 networks" in said and said.endswith("(n = 5).")
+    assert said.endswith("R differs among the three sources by at most 2 of 5 images.")
+    own = norm_tables.said_of_sources({"at": record | dict(margin=dict(robust=np.arange(10) < 5))})
+    assert own.endswith("at most 2 of 5 images, from R of its own statistics by at most 4.")
     assert norm_tables.said_of_sources({}) == "Not yet run."
 
 

@@ -72,23 +72,31 @@ STAYED = dict(history=[dict(train_loss=2.29)])
 def test_the_answer_says_r_of_both_arms_and_their_difference():
     found = rows(finetuned=[20, 22], random=[18, 18], linear=[16, 16], linear_long=[17, 17])
     said = answer.listed(found, experiment("pretrain"))
-    assert "trained features **21.0 ± 1.4 (2)**, random features **18.0 ± 0.0 (2)**" in said
-    assert "trained − random **+3.0 [" in said and "sign-flip test p = 0.500" in said
-    assert "linear classifier on the pixels (L) 16.0 ± 0.0 (2)" in said
-    assert "trained features less it not yet run" in said and "it would be undecided" not in said
-    longer = "L after 30 epochs 17.0 ± 0.0 (2), trained features less it +4.0 ["
-    assert longer in said and "; P after 30 epochs not yet run;" in said
-    assert "not measured yet" not in said
+    assert said.startswith("BN-only AT of resnet20 on cifar10, ε = 8/255, 5 adversarial epochs: robust acc")
+    assert "**Trained features: 21.0 ± 1.4 (2)**" in said and "**Random features: 18.0 ± 0.0 (2)**" in said
+    assert "**Trained − random: +3.0 [" in said and "above 0 in 2 of 2 seeds. " in said
+    assert "pixels (L) 16.0 ± 0.0 (2)" in said and "trained − P not yet run" in said
+    assert "L after 30 epochs 17.0 ± 0.0 (2), trained − that +4.0 [" in said
+    assert "; P after 30 epochs not yet run." in said and "not measured yet" not in said
+
+
+def test_the_answer_says_which_test_decides_and_what_is_to_be_said_against_it():
+    few = answer.listed(rows(finetuned=[20, 22], random=[18, 18]), experiment("pretrain"))
+    assert "2 differences, p = 0.500" in few and "it would be undecided" not in few
     gap = rows(finetuned=[20.1, 20.2, 20.3, 20.1, 20.2, 30], random=[18] * 6)
-    assert "p = 0.031, which decides C6; by the t-interval" in answer.listed(gap, experiment("pretrain"))
+    said = answer.listed(gap, experiment("pretrain"))
+    assert "6 differences, p = 0.031; by their t-interval it would be undecided. That test was" in said
+    assert "when seed 10 was known; the other 5 alone give p = 0.062." in said
 
 
 def test_the_answer_says_how_many_trainings_of_random_features_took_off():
     found = rows(finetuned=[20, 22, 21], random=[10, 18, 18])
     found["random"][10] |= STAYED
     said = answer.listed(found, experiment("pretrain"))
+    assert "1 of 3 trainings stayed a constant classifier's, the others reach 18.0 ± 0.0 (2)." in said
+    assert "(+3.0 to +4.0 where random features took off, +10.0 where not)" in said
     assert "**2 of 3** trainings of random features took off (67 % [9, 99])" in said
-    assert "Those alone reach R 18.0 ± 0.0 (2), and trained features are +3.5 [" in said
+    assert "Those alone reach R 18.0 ± 0.0 (2); trained − those +3.5 [" in said
 
 
 def test_the_answer_says_what_two_stages_change():
@@ -102,12 +110,12 @@ def test_the_answer_says_what_two_stages_change():
 @pytest.mark.parametrize(
     "random, two_stages, said",
     [
-        ([18] * 6, [18] * 3, "which by the rule fixed beforehand reads *it is the features*"),
+        ([18] * 6, [18] * 3, "which by the amended rule reads *it is the features*"),
         ([18] * 6, [22] * 3, "**Trained features let BN-only AT start** (C6)"),
         (
             [18] * 6,
             [18] * 2,
-            "C6s, random features with the same two stages, is confirmed, interim: 2 of 3",
+            "random features with the same two stages, is confirmed (size undecided), interim: 2 of 3",
         ),
         ([22] * 6, [18] * 3, "That it is the features is not shown: C6 is contradicted, C6s confirmed"),
         ([18] * 5, [18] * 3, "C6 is undecided, interim: 5 of 6 seeds"),
@@ -120,7 +128,7 @@ def test_it_is_the_features_only_if_both_claims_say_so(random, two_stages, said)
 
 def test_one_seed_is_said_to_be_inconclusive():
     said = answer.listed(rows(finetuned=[20], random=[18]), experiment("pretrain"))
-    assert "trained − random **+2.0 (1)** points: one seed is inconclusive" in said
+    assert "**Trained − random: +2.0 (1)**: one seed is inconclusive. " in said
 
 
 def test_without_r_the_answer_says_that_pgd_decides_nothing():
@@ -183,6 +191,10 @@ def test_the_headline_has_a_mark_for_every_seed_and_for_every_pair():
         for tick, marks in zip(right.get_yticklabels(), right.collections[::2], strict=False)
     }
     assert shown.keys() == {"C4", "C5", "C6"}
+    found["perceptron"] = seeds(19, 20)
+    beside = figures.pairs(found, claims.decide(found, 10))
+    assert next(iter(beside.items())) == ("trained − P\n(2 seeds)", [1.0, 2.0])
+    assert any(name.endswith("(C6, 2 seeds, sign-flip\np = 0.500)") for name in beside)
     plt.close("all")
 
 
@@ -328,6 +340,6 @@ def test_affine_parameters_are_compared_with_those_of_bn_the_best_first():
 
 def test_the_answer_says_what_the_head_does_once_it_is_known():
     exp, arms = experiment("pretrain"), dict(finetuned=[20] * 6, random=[15] * 6, two_stages=[16] * 3)
-    assert "not yet run (C6b)" in answer.listed(rows(**arms), exp)
+    assert "(C6b, not yet run)" in answer.listed(rows(**arms), exp)
     said = answer.listed(rows(**arms, finetuned_head=[25, 26], random_head=[21, 22]), exp)
-    assert "With the head trained in both arms, trained − random is +4.0 [+4.0, +4.0] (2) points." in said
+    assert "With the head trained in both arms it is +4.0 [+4.0, +4.0] (2)." in said
