@@ -40,6 +40,25 @@ def planned(keys, first):
     return range(first, first + (6 if set(keys) <= set(ARMS) else 3))
 
 
+def on_most_images(rows, measure):
+    """Of {key: {seed: record}} the seeds measured on as many images as any, and a note on each other seed."""
+    sizes = {
+        (key, seed): rates.flags(record, measure).size
+        for key, seeds in rows.items()
+        for seed, record in seeds.items()
+        if rates.flags(record, measure) is not None
+    }
+    most = max(sizes.values(), default=0)
+    fewer = {at: n for at, n in sizes.items() if n < most}
+    kept = {
+        key: {seed: record for seed, record in seeds.items() if (key, seed) not in fewer}
+        for key, seeds in rows.items()
+    }
+    return kept, [
+        f"{EVERY[key].short}, seed {seed}, on {n:,} images, is left out" for (key, seed), n in fewer.items()
+    ]
+
+
 def _part(rows, text, keys, first, measure=ROBUST, **side):
     """The first row's accuracy, less the second's if there is one, by planned seed that the rows share."""
     seeds_planned = tuple(planned(keys, first))
@@ -47,14 +66,14 @@ def _part(rows, text, keys, first, measure=ROBUST, **side):
         key: {seed: record for seed, record in rows.get(key, {}).items() if seed in seeds_planned}
         for key in keys
     }
+    found, notes = on_most_images(found, measure)
     measured = {key: rates.of_seeds(seeds, measure) for key, seeds in found.items()}
     if len(keys) == 1:
         values = measured[keys[0]]
     else:
         values = rates.differences(*found.values(), measure)
-    notes = []
     if measure == ROBUST:
-        notes = [
+        notes += [
             f"R({EVERY[key].short}), seed {seed}, is corrected by AutoAttack"
             for seed in values
             for key in keys

@@ -118,12 +118,12 @@ def points(values, sign="+"):
     return f"{mean:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}] ({len(values)})"
 
 
-def plateau(record):
-    """The loss of a constant classifier, and the one below which a training took off: (ln classes, bound)."""
-    constant = float(np.log(bnat.DATASETS[record["run"]["data"]]["classes"]))
+def plateau(data):
+    """On a data set the loss of a constant classifier, ln classes, and the one below which AT took off."""
+    constant = float(np.log(bnat.DATASETS[data]["classes"]))
     return constant, TAKEN_OFF * constant / float(np.log(10))
 
 
 def took_off(record):
     """Did adversarial training leave the plateau of a constant classifier? By its loss, not by test data."""
-    return record["history"][-1]["train_loss"] < plateau(record)[1]
+    return record["history"][-1]["train_loss"] < plateau(record["run"]["data"])[1]

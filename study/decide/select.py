@@ -34,25 +34,19 @@ def of_step(exp):
     return all_records(exp, same=("data", "arch", "step"))
 
 
-def at_epsilon(record, epsilon):
-    """The record without the evaluations at another ε (in 1/255) than this, or at small radii of another."""
-    hidden = {}
-    for kind in kinds():
-        settings = record[kind]["settings"] if record[kind] else {}
-        if "radii" in settings:
-            if settings["radii"] != plan.small_radii(epsilon):
-                hidden[kind] = None
-            continue
-        if record[kind] and epsilon not in (settings.get("epsilon"), *settings.get("epsilons", ())):
-            hidden[kind] = None
-    return record | hidden
+def as_asked(record, exp):
+    """The record without what was measured otherwise than `exp` asks: at another ε, by a weaker attack."""
+    asked = [plan.attack_of(settings) for settings in plan.evaluations(exp).values()]
+    other = [k for k in kinds() if record[k] and plan.attack_of(record[k]["settings"]) not in asked]
+    return record | dict.fromkeys(other)
 
 
 def study_rows(profile="cpu", rows=ROWS, known=None, **given):
     """{key: {seed: record}} of rows {key: Row} at a profile's settings or others given.
 
     given: parameters of those rows that do not have their own. known: a dict that keeps what was read, for
-    further calls. An evaluation at another ε than the row's is hidden; a row that was not run has no seeds.
+    further calls. What was measured otherwise than the row asks for is hidden; a row that was not run has no
+    seeds.
     """
     known, chosen = {} if known is None else known, {}
     for key, row in rows.items():
@@ -66,9 +60,9 @@ def study_rows(profile="cpu", rows=ROWS, known=None, **given):
             known[place] = all_records(exp)
         chosen[key] = {}
         for seed in sorted({record["run"]["seed"] for record in known[place].values()}):
-            name = experiment(row.step, profile=profile, **row.among(given) | dict(seed=seed)).name
-            if name in known[place]:
-                chosen[key][seed] = at_epsilon(known[place][name], exp.held_out_epsilon)
+            of_seed = experiment(row.step, profile=profile, **row.among(given) | dict(seed=seed))
+            if of_seed.name in known[place]:
+                chosen[key][seed] = as_asked(known[place][of_seed.name], of_seed)
     return chosen
 
 

@@ -118,10 +118,11 @@ def sign_flip(values):
     return float(test.pvalue)
 
 
-def holm(parts):
+def holm(parts, planned):
     """Two-sided p of several means over seeds, by t-tests against 0, corrected after Holm: float [parts].
 
-    parts: the values of each, one a seed, two or more.
+    parts: the values of each, one a seed, two or more; planned: of how many tests they are, those that cannot
+    be made yet included.
     """
     raw = []
     for values in parts:
@@ -130,4 +131,5 @@ def holm(parts):
             raw.append(0.0 if mean else 1.0)
         else:
             raw.append(float(ttest_1samp(list(values), 0).pvalue))
-    return multipletests(raw, method="holm")[1]
+    missing = [1.0] * (planned - len(raw))
+    return multipletests(raw + missing, method="holm")[1][: len(raw)]

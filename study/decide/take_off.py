@@ -9,6 +9,7 @@ from study.decide import rates
 from study.decide.select import all_records
 
 PLAIN, TWO_STAGES = "plain", "two stages"
+CHANGED = {"gamma_decay": "γ decays to", "gamma_start": "γ starts"}
 STUDY_LENGTH = 5  # epochs; a shorter training has not had the time
 
 
@@ -30,14 +31,14 @@ def recipe(run, parent=None):
     """
     if run["step"] == "scratch":
         name = PLAIN
-    elif parent and parent["step"] == "scratch":
+    elif parent and parent["step"] == "scratch" and not parent["epsilon"]:
         name = TWO_STAGES
     else:
         return None
     if not run["weight_decay"]:
         return f"{name}, no decay"
-    changed = [run[key] for key in ("gamma_decay", "gamma_start") if key in run]
-    return ", ".join([name, *(f"γ to {value}" for value in changed)])
+    changed = [f"{what} {run[key]}" for key, what in CHANGED.items() if key in run]
+    return ", ".join([name, *changed])
 
 
 def groups(found):

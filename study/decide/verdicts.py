@@ -118,9 +118,9 @@ def does_not_exceed(part, seeds=None):
 
 
 def after_holm(parts):
-    """{text: p} of the parts with two seeds or more: t-tests over seeds, corrected for their number."""
+    """{text: p} of the parts with two seeds or more: t-tests over seeds, corrected for the number of all."""
     whole = [part for part in parts if len(part.values) > 1]
-    corrected = statistics.holm([part.values.values() for part in whole]) if whole else []
+    corrected = statistics.holm([part.values.values() for part in whole], len(parts))
     return {part.text: float(p) for part, p in zip(whole, corrected, strict=True)}
 
 

@@ -166,6 +166,12 @@ def _run(step, p, defaults, data, parent):
         raise ValueError(
             f"trainable must be norm, for its γ and β, where norm is {p.norm}; got {trainable!r}"
         )
+    if p.norm == "none" and trainable == "norm":
+        raise ValueError("trainable must not be norm where norm is none: there is no such layer")
+    if p.gamma_start != "one" and not has_bn(arch):
+        raise ValueError(f"gamma_start must be one where arch has no BN, got {p.gamma_start!r}")
+    if p.gamma_start != "one" and p.norm != "batch":
+        raise ValueError(f"gamma_start must be one where norm is {p.norm}, got {p.gamma_start!r}")
     if p.norm == "weight" and trainable == "conv_subset":
         raise ValueError(
             "trainable must not be conv_subset where norm is weight: its weights are made of others"

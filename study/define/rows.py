@@ -146,6 +146,7 @@ GAMMA = by_key(  # of 07_norms: where γ starts and where weight decay pulls it
     Row("random_uniform", "BN-only AT, random, γ starts in [0, 1]", "scratch", dict(gamma_start="uniform")),
 )
 ARMS = ("finetuned", "random")  # BN-only AT of trained and of random features: what the study compares
+OVER_RANDOM = ("random", "two_stages")  # rows whose adversarial training may not take off
 EVERY = ROWS | CONTROLS | NORMALISED | AFFINE | GAMMA
 # trained longer than the others of their kind
 LONGER = {key for key, row in ROWS.items() if "epochs" in row.parameters}

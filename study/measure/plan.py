@@ -53,6 +53,20 @@ def random_images(exp, n):
     return sorted(np.random.default_rng(2022).permutation(test)[:n].tolist())
 
 
+def attack_of(settings):
+    """What of an evaluation's settings does not say on which images it is made."""
+    return {key: value for key, value in settings.items() if key not in ("images", "index", "split")}
+
+
+def epsilon_of(settings):
+    """The ε, in 1/255, that an evaluation belongs to, by its settings: that of the run that asked for it."""
+    if "radii" in settings:
+        return settings["radii"][0] / SMALL[0]
+    if "epsilons" in settings:
+        return settings["epsilons"][CURVE.index(1)]
+    return settings["epsilon"]
+
+
 def looked_into(exp):
     """Whether what BN does inside is measured: of bnat's own networks with BN."""
     arch = exp.run["arch"]
@@ -71,6 +85,7 @@ def margin(exp):
 
 def curve(exp):
     radii = [exp.asked.epsilon * factor for factor in CURVE]
+    radii = [radius for radius in radii if radius <= 255]  # beyond, every image is in the ball
     return dict(epsilons=radii, steps=exp.asked.steps, images=exp.asked.curve_images)
 
 
@@ -111,7 +126,8 @@ def readouts(exp):
 
 def gap(exp):
     info = bnat.DATASETS[exp.run["data"]]
-    n = min(exp.asked.eval_images, GAP_IMAGES) if looked_into(exp) else 0
+    whole = min(exp.asked.eval_images, GAP_IMAGES) // norms.BATCH  # batches; one has none to be compared with
+    n = whole * norms.BATCH if whole > 1 and looked_into(exp) else 0
     return dict(epsilon=exp.asked.epsilon, images=n, pad=info["pad"], flip=info["flip"])
 
 

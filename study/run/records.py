@@ -215,9 +215,11 @@ def kinds():
     return [*plan.MEASUREMENTS, *(f"tuning_{kind}" for kind in plan.FOR_A_CHOICE)]
 
 
-def _beside_images(settings):
-    """What of an evaluation's settings does not say on which images it is made."""
-    return {key: value for key, value in settings.items() if key not in ("images", "index")}
+def at_epsilon(record, epsilon):
+    """The record without what it has under a kind at another ε (in 1/255) than this; "evaluations" stay."""
+    kept = {kind: record[kind] for kind in kinds() if record[kind]}
+    kept = {kind: e for kind, e in kept.items() if plan.epsilon_of(e["settings"]) == epsilon}
+    return record | dict.fromkeys(kinds()) | kept
 
 
 def read_record(*places, wanted=None, exactly=True):
@@ -227,7 +229,7 @@ def read_record(*places, wanted=None, exactly=True):
     each kind ("pgd", "margin", ...) one of them, or None: the one named in `wanted`, {file name: settings},
     which is passed over if not `exactly`; else one that is like a wanted one but for its images, of those
     the one on most; else that on most. Those on images held out for tuning stand under "tuning_pgd" and
-    "tuning_margin".
+    "tuning_margin". All are of one ε, that of `wanted`, else of "pgd": they stand side by side.
     """
     runs = [(run, place) for place in places for run in [read(place / "run.json", parse_record)] if run]
     if not runs:
@@ -241,16 +243,19 @@ def read_record(*places, wanted=None, exactly=True):
     record["machine"] = files.get(home / "machine.json")
 
     wanted = wanted or {}
-    alike = [_beside_images(settings) for settings in wanted.values()]
+    alike = [plan.attack_of(settings) for settings in wanted.values()]
 
     def rank(item):
         name, settings = item[0], item[1]["settings"]
-        return exactly and name in wanted, _beside_images(settings) in alike, settings["images"]
+        return exactly and name in wanted, plan.attack_of(settings) in alike, settings["images"]
 
     for _, e in sorted(record["evaluations"].items(), key=rank):
         prefix = "tuning_" if e["settings"].get("split") == "tuning" else ""
         record[prefix + e["settings"]["kind"]] = e
-    return record
+    asked = list(wanted.values()) if exactly else []
+    if record["pgd"]:
+        asked.append(record["pgd"]["settings"])
+    return at_epsilon(record, plan.epsilon_of(asked[0])) if asked else record
 
 
 def load_record(exp):

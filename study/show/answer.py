@@ -5,8 +5,8 @@ Decided here: how the result and the claims are put into words, from numbers alo
 """
 
 from study.decide import claims, rates
-from study.decide.statistics import share, sign_flip, t_interval
-from study.decide.verdicts import quoted
+from study.decide.statistics import share, sign_flip
+from study.decide.verdicts import exceeds, exceeds_by_signs, quoted
 from study.define.parameters import PROFILES
 from study.define.rows import ARMS
 from study.show import tables
@@ -25,9 +25,9 @@ def lines(rows, exp):
         measured_where(rows, exp, name),
         trained(rows, measure),
         random(rows, decided, measure),
-        ahead(rows, decided, measure),
-        sign_test(compared(rows, decided, measure)),
-        take_off(rows, measure, name),
+        ahead(rows, exp, decided, measure),
+        sign_test(exp, decided["C6"].parts[0]),
+        take_off(rows, exp, measure, name),
         two_stages(rows, measure),
         beside(rows, measure, name),
         f"Claims: {verdicts(decided.values())}.",
@@ -111,7 +111,7 @@ def compared(rows, decided, measure):
     return rates.differences(rows["finetuned"], rows["random"], measure)
 
 
-def ahead(rows, decided, measure):
+def ahead(rows, exp, decided, measure):
     """Trained features less random ones: by how much, in how many seeds, and whether it is the features."""
     gap = compared(rows, decided, measure)
     text = f"**Trained − random: {rates.points(gap)}**"
@@ -120,7 +120,7 @@ def ahead(rows, decided, measure):
     if len(gap) > 1:
         positive = [points for points in gap.values() if points > 0]
         text += f", above 0 in {len(positive)} of {len(gap)} seeds{by_take_off(rows, gap)}"
-    return f"{text}. {features(decided)}"
+    return f"{text}. {features(exp, decided)}"
 
 
 def by_take_off(rows, gap):
@@ -134,16 +134,22 @@ def by_take_off(rows, gap):
     return f" ({ranges[0]} where random features took off, {ranges[1]} where not)"
 
 
-def sign_test(gap):
-    """The test that decides C6, {seed: points}, and what is to be said against it."""
+def amended_once_known(exp):
+    """Whether this is the study whose rules were amended when one of its seeds, KNOWN, was known."""
+    return (exp.profile, exp.run["data"], exp.run["arch"]) == ("cpu", "cifar10", "resnet20")
+
+
+def sign_test(exp, part):
+    """The test that decides C6, and what is to be said against it. part: the claim's."""
+    gap = part.values
     if len(gap) < 2:
         return "C6 is decided by the exact sign-flip test over seeds: not yet run."
-    p, (_, low, high) = sign_flip(gap.values()), t_interval(gap.values())
+    p, by_interval = sign_flip(gap.values()), exceeds(part)[0]
     text = f"C6 is decided by the exact sign-flip test over the {len(gap)} differences, p = {p:.3f}"
-    if p <= 0.05 and low <= 0 <= high:
-        text += "; by their t-interval it would be undecided"
+    if by_interval != exceeds_by_signs(part)[0]:
+        text += f"; by their t-interval it would be {by_interval}"
     others = [points for seed, points in gap.items() if seed != KNOWN]
-    if KNOWN in gap and len(others) > 1:
+    if amended_once_known(exp) and len(others) > 1:
         text += (
             f". That test was chosen when seed {KNOWN} was known; the other {len(others)} alone give "
             f"p = {sign_flip(others):.3f}"
@@ -151,13 +157,13 @@ def sign_test(gap):
     return f"{text}."
 
 
-def take_off(rows, measure, name):
+def take_off(rows, exp, measure, name):
     """How many trainings of random features left the plateau, and what those that did reach."""
     if not rows["random"]:
         return "Whether BN-only AT of random features takes off: not yet run."
     started, stayed = apart(rows)
     rate, low, high, n = share(len(started), len(rows["random"]))
-    constant, bound = rates.plateau(next(iter(rows["random"].values())))
+    constant, bound = rates.plateau(exp.run["data"])
     text = (
         f"**{len(started)} of {n}** trainings of random features took off "
         f"({100 * rate:.0f} % [{100 * low:.0f}, {100 * high:.0f}]): their adversarial training loss fell "
@@ -202,18 +208,19 @@ def beside(rows, measure, name):
     )
 
 
-def features(decided):
+def features(exp, decided):
     """Is it the features? Said only if the primary claim and its two-stage control are both confirmed."""
     primary, control = decided["C6"], decided["C6s"]
     if primary.verdict == control.verdict == "confirmed" and not (primary.interim or control.interim):
+        chosen = ", by a test chosen when one seed was known," if amended_once_known(exp) else ""
         text = (
             "With the same two stages for random features, clean training and then AT, it is "
-            f"{rates.points(control.values)}. Both differences are confirmed (C6, by a test chosen when one "
-            "seed was known, and C6s), which by the amended rule reads *it is the features*."
+            f"{rates.points(control.values)}. Both differences are confirmed (C6{chosen} and C6s), which by "
+            "the rule reads *it is the features*."
         )
-        head = decided["C6b"].parts[0].values  # the first of its differences, see claims.py
-        if head:
-            return f"{text} With the head trained in both arms it is {rates.points(head)}."
+        head = next(part for part in decided["C6b"].parts if part.rows == ("finetuned_head", "random_head"))
+        if head.values:
+            return f"{text} With the head trained in both arms it is {rates.points(head.values)}."
         return (
             f"{text} Not controlled for yet: the head, trained in one arm and random in the other (C6b, not "
             "yet run)."

@@ -13,7 +13,7 @@ import bnat_utils as bnat
 from study.decide import rates, verdicts
 from study.decide.statistics import proportion, sign_flip, t_interval
 from study.define import parameters
-from study.define.rows import LONGER, colour, label
+from study.define.rows import LONGER, OVER_RANDOM, colour, label
 from study.measure.masking import CHECK_RESTARTS, CHECK_STEPS
 from study.run import records
 
@@ -123,7 +123,7 @@ def headline(rows, decided, chance):
     shown = [key for key in FOREST if rates.of_seeds(rows[key], rates.ROBUST)]
     for place, key in enumerate(shown):
         measured = rates.of_seeds(rows[key], rates.ROBUST)
-        stayed = {seed for seed in measured if key == "random" and not rates.took_off(rows[key][seed])}
+        stayed = {seed for seed in measured if key in OVER_RANDOM and not rates.took_off(rows[key][seed])}
         colours = ["none" if seed in stayed else colour(key) for seed in measured]
         style = dict(s=16, edgecolors=colour(key), facecolors=colours, linewidths=1, zorder=3)
         left.scatter(list(measured.values()), spread(place, len(measured)), **style)

@@ -9,15 +9,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import ListedColormap
 
-import bnat_utils as bnat
 from study.decide import rates, take_off
 from study.decide.statistics import share
-from study.define.rows import EVERY, LONGER, colour, label
+from study.define.rows import EVERY, LONGER, OVER_RANDOM, colour, label
 from study.show.bn_tables import flat, off, sizes, starts
 from study.show.norm_tables import WORTH_MENDING, excess, with_history
 
 DEPTH = ListedColormap(plt.get_cmap("cividis")(np.linspace(0, 0.85, 256)))  # no yellow on white
-BN_OF_RANDOM = ("random", "two_stages")  # rows whose adversarial training may not take off
 TICKS_APART = 1.3  # times the value before, on a log axis
 RATE_COLOURS = {0.2: "#0072B2", 0.8: "#D55E00", 3.2: "#009E73"}  # of the take-off figure
 
@@ -59,7 +57,7 @@ def take_off_figure(trainings, data):
     data: the name of the data set, whose number of classes says where a constant classifier's loss is.
     """
     made, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9), width_ratios=(1.4, 1))
-    plateau = np.log(bnat.DATASETS[data]["classes"])
+    plateau = rates.plateau(data)[0]
     several = [record for _, record in trainings.values() if len(record["history"]) > 1]
     for record in several:
         run, losses = record["run"], [epoch["train_loss"] for epoch in record["history"]]
@@ -144,7 +142,7 @@ def against_radius(radii, gaps):
         for eps, seeds in points.items():
             accuracies = rates.of_seeds(seeds, rates.ROBUST)
             stayed = [
-                r for seed, r in accuracies.items() if key in BN_OF_RANDOM and not rates.took_off(seeds[seed])
+                r for seed, r in accuracies.items() if key in OVER_RANDOM and not rates.took_off(seeds[seed])
             ]
             left.plot(
                 [eps] * len(stayed), stayed, "o", markersize=4, color=colour(key), markerfacecolor="white"

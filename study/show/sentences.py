@@ -93,7 +93,7 @@ def said_of_take_off(record):
     """Whether an adversarial training left the plateau of a constant classifier, in a sentence; else ""."""
     if not record["run"]["epsilon"] or not record["history"]:
         return ""
-    constant, bound = rates.plateau(record)
+    constant, bound = rates.plateau(record["run"]["data"])
     loss = record["history"][-1]["train_loss"]
     text = f"adversarial training loss ended at {loss:.2f}; a constant classifier's is {constant:.2f}"
     if rates.took_off(record):
@@ -194,7 +194,7 @@ def said_of_norms(claim):
             f"normalisation each, which go from {min(means):+.1f} to {max(means):+.1f} points; on fewer than "
             "two seeds that is inconclusive."
         )
-    p_of = verdicts.after_holm(ran)
+    p_of = verdicts.after_holm(claim.parts)
     certain = [part for part in ran if p_of[part.text] <= 0.05]
     less = [part for part in certain if part in below]
     return (

@@ -285,6 +285,13 @@ def test_a_claim_says_that_autoattack_corrected_it():
     assert c2(rows, FIRST).mean == pytest.approx(6)
 
 
+def test_a_seed_on_fewer_images_is_left_out_and_that_is_said():
+    rows = {"at": row(30) | {12: record(50, n=500)}, "finetuned": constant(20)}
+    found = c2(rows, FIRST)
+    assert found.seeds == [10, 11] and found.interim == "2 of 3 seeds"
+    assert found.note == "AT, seed 12, on 500 images, is left out"
+
+
 def test_a_difference_is_written_with_its_sign_and_an_accuracy_without():
     rows = standard(88, 0, sd=0) | dict(at=constant(30), finetuned=constant(20))
     assert c1(rows, FIRST).note == "clean(std): 88.0 [88.0, 88.0] (3); R(std): 0.0 [0.0, 0.0] (3)"

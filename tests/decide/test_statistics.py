@@ -159,5 +159,7 @@ def test_the_sign_flip_test_is_that_of_its_definition():
 def test_holm_multiplies_the_smallest_p_by_the_number_of_parts():
     alone = [0.9, 1.0, 1.1], [0.4, 1.0, 1.6], [-1, 0, 1]
     first, second, third = (float(ttest_1samp(values, 0).pvalue) for values in alone)
-    assert statistics.holm(alone) == pytest.approx([3 * first, 2 * second, third])
-    assert statistics.holm([[2, 2, 2], [0, 0, 0]]) == pytest.approx([0, 1])
+    assert statistics.holm(alone, 3) == pytest.approx([3 * first, 2 * second, third])
+    assert statistics.holm(alone, 5) == pytest.approx([5 * first, 4 * second, 1])
+    assert statistics.holm([[2, 2, 2], [0, 0, 0]], 2) == pytest.approx([0, 1])
+    assert statistics.holm([], 8).size == 0

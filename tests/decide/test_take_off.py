@@ -30,8 +30,10 @@ FOUND = {
     [
         ({}, None, "plain"),
         (dict(weight_decay=0.0), None, "plain, no decay"),
-        (dict(gamma_decay="one"), None, "plain, γ to one"),
-        (FINETUNED, dict(step="scratch"), "two stages"),
+        (dict(gamma_decay="one"), None, "plain, γ decays to one"),
+        (dict(gamma_start="uniform"), None, "plain, γ starts uniform"),
+        (FINETUNED, dict(step="scratch", epsilon=0.0), "two stages"),
+        (FINETUNED, dict(step="scratch", epsilon=8.0), None),
         (FINETUNED, dict(step="pretrain"), None),
     ],
 )

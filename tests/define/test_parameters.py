@@ -10,7 +10,8 @@ from conftest import REPOSITORY, bnat
 
 from study.define import notebook, parameters
 from study.define.experiment import experiment, identity
-from study.measure.plan import evaluations
+from study.define.rows import EVERY
+from study.measure.plan import epsilon_of, evaluations
 
 NOTEBOOKS = {
     **notebook.NOTEBOOKS,
@@ -61,6 +62,38 @@ def test_a_network_without_bn_is_refused_where_bn_is_trained():
         ValueError, match="^arch must be a network with BN where bn is trained, got 'linear'$"
     ):
         experiment("scratch", arch="linear")
+
+
+@pytest.mark.parametrize(
+    "step, changes, why",
+    [
+        ("finetune", dict(norm="none", trainable="norm"), "there is no such layer"),
+        ("scratch", dict(norm="group", trainable="norm", gamma_start="uniform"), "where norm is group"),
+        ("pretrain", dict(arch="linear", gamma_start="uniform"), "where arch has no BN"),
+    ],
+)
+def test_what_would_fail_after_a_training_or_change_nothing_is_refused_before(step, changes, why):
+    with pytest.raises(ValueError, match=why):
+        experiment(step, **changes)
+
+
+@pytest.mark.parametrize("key", EVERY)
+def test_every_row_of_the_catalogue_is_an_experiment(key):
+    """The report leaves out a row that another network cannot have: of the study's own none may be."""
+    row = EVERY[key]
+    assert experiment(row.step, **row.among({})).name
+
+
+def test_a_curve_ends_where_every_image_is_in_the_ball():
+    asked = evaluations(experiment("scratch", epsilon=64)).values()
+    curve = next(settings for settings in asked if settings["kind"] == "curve")
+    assert curve["epsilons"][-1] == 128 and epsilon_of(curve) == 64
+
+
+@pytest.mark.parametrize("images, n", [(200, None), (300, 256), (10000, 1280)])
+def test_the_gap_is_measured_on_whole_batches_of_which_there_are_two(images, n):
+    asked = evaluations(experiment("scratch", eval_images=images)).values()
+    assert next((e["images"] for e in asked if e["kind"] == "gap"), None) == n
 
 
 def test_tuning_on_images_that_were_trained_on_is_refused():

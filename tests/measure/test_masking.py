@@ -181,8 +181,16 @@ def test_a_gradient_that_loses_to_random_signs_is_suspect(steeper, verdict):
      ((80, 40, 12), "as expected"), ((80, 40, 20), "suspect")],
 )  # fmt: skip
 def test_a_curve_is_suspect_where_it_certainly_rises_or_ends_above_chance(rates, verdict):
-    table = trust.trust(planted(curve=dict(robust=np.stack([first(rate) for rate in rates]))))
+    curve = dict(robust=np.stack([first(rate) for rate in rates]), settings=dict(epsilons=[0, 32, 128]))
+    table = trust.trust(planted(curve=curve))
     assert table.iloc[-1].verdict == verdict, table.to_string()
+
+
+def test_a_curve_that_ends_at_a_small_radius_may_end_above_chance():
+    """ε = 2/255: even four times that leaves more than chance of an honest network."""
+    curve = dict(robust=np.stack([first(80), first(40)]), settings=dict(epsilons=[0, 8]))
+    row = trust.trust(planted(curve=curve)).iloc[-1]
+    assert (row.expected, row.verdict) == ("falls with ε", "as expected")
 
 
 def test_a_stronger_transfer_is_suspect():

@@ -626,6 +626,14 @@ def test_a_report_shows_the_evaluation_on_most_images_and_a_run_the_one_it_asked
     assert (chosen["images"], max(chosen["radii"])) == (20, 8)  # a quarter of 32, not of 16
 
 
+def test_what_a_record_shows_side_by_side_is_of_one_epsilon(root):
+    usual, _ = made("pretrain", epsilon=0, margin_images=10)
+    small, record = made("pretrain", epsilon=0, eval_epsilon=16)  # without R at 16/255
+    assert usual.name == small.name and record["pgd"]["settings"]["epsilon"] == 16
+    assert record["margin"] is None and any("margin" in name for name in record["evaluations"])
+    assert records.load_record(usual)["margin"]["settings"]["epsilon"] == 32
+
+
 def test_settings_are_shown_whole(root):
     exp = experiment("scratch", **FAST)
     shown = tables.settings(exp).data

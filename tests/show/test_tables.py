@@ -110,7 +110,7 @@ def test_the_answer_says_what_two_stages_change():
 @pytest.mark.parametrize(
     "random, two_stages, said",
     [
-        ([18] * 6, [18] * 3, "which by the amended rule reads *it is the features*"),
+        ([18] * 6, [18] * 3, "which by the rule reads *it is the features*"),
         ([18] * 6, [22] * 3, "**Trained features let BN-only AT start** (C6)"),
         (
             [18] * 6,
