@@ -29,6 +29,7 @@ from study.decide.verdicts import (
     numbers,
     rows_lacking,
 )
+from study.define.normalisations import NORMS
 from study.define.rows import ARMS, EVERY
 
 
@@ -209,9 +210,9 @@ def c7(rows, first):
     Contradicted: one of them > 0, corrected alike."""
     parts = []
     for eps in (0.5, 1):
-        for other in ("norm_group", "norm_instance", "norm_layer", "norm_none"):
-            text = f"R at {eps:g}/255, {EVERY['norm_batch'].short} − {EVERY[other].short}"
-            keys = ("norm_batch", other)
+        for other in (key for key, norm in NORMS.items() if norm.without_bn):
+            keys = ("norm_batch", f"norm_{other}")
+            text = f"R at {eps:g}/255, {EVERY[keys[0]].short} − {EVERY[keys[1]].short}"
             parts.append(_part(rows, text, keys, first, ("small", f"{eps:g}"), above=False))
     statement = "BN helps to learn fragile features"
     return judge("C7", statement, c7.__doc__, parts, clears_after_holm(parts))

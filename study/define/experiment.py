@@ -13,7 +13,8 @@ from pathlib import Path
 
 import bnat_utils as bnat
 from study.define import brought, parameters
-from study.define.parameters import BN_PARTS, NORM_RATES, PRETRAINED, PROFILES, YARDSTICK_RATES, checked
+from study.define.normalisations import NORMS
+from study.define.parameters import BN_PARTS, PRETRAINED, PROFILES, YARDSTICK_RATES, checked
 
 GENERATION = 1  # raise it when a change to the code changes, beyond rounding, the weights of a run
 
@@ -156,7 +157,7 @@ def _run(step, p, defaults, data, parent):
     epsilon = float(defaults["epsilon"] if p.epsilon is None else p.epsilon)
     epochs, lr = defaults[f"{step}_at" if epsilon else step]
     if p.norm != "batch" and step == "pretrain" and not epsilon:
-        lr = NORM_RATES[p.norm]
+        lr = NORMS[p.norm].lr
     all_images = info["images"] - info["held_out"]
     images = at_most("train_images", p.train_images or all_images, all_images)
     trainable = "all" if step == "pretrain" else p.trainable

@@ -1,11 +1,13 @@
 """What stands in BN's place in a ResNet of bnat's: another normalisation, or none; for 07_norms.
 
-Decided here: how each is built. Not here: which of them the report compares (rows.py). A new one is an entry
-of NORMS.
+Decided here: how each is built, its learning rate, in which comparisons it stands. Not here: what a row is
+(rows.py), how C7 is judged (decide/claims.py). A new one is an entry of NORMS.
 """
 
 import functools
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -26,7 +28,10 @@ class Scale(nn.Module):
 
 
 class Affine(nn.GroupNorm):
-    """A gain and a bias a channel: of a normalisation what is left without its statistics."""
+    """A gain and a bias a channel: of a normalisation what is left without its statistics.
+
+    A GroupNorm, which it does not compute, so that `bnat.NORM` finds it where the affine parameters train.
+    """
 
     def __init__(self, channels):
         super().__init__(1, channels)
@@ -72,21 +77,41 @@ def standardised_weights(model):
             nn.init.zeros_(module.bn2.weight)
 
 
-# the layer of so many channels, and what else is changed in the network
+@dataclass(frozen=True)
+class Norm:
+    """A normalisation: what stands behind the convolutions, and what the report says of it."""
+
+    name: str  # in tables
+    layer: Callable  # of so many channels
+    lr: float  # of standard training, whatever the profile; tuned on seed 1 (07_norms)
+    change: Callable | None = None  # what else is changed in the network
+    affine: str = ""  # its affine parameters, whose AT alone is a row; "" is none
+    without_bn: bool = True  # one of those that C7 compares BN with
+
+
 NORMS = {
-    "batch": (nn.BatchNorm2d, None),
-    "group": (of_8_channels, None),
-    "layer": (functools.partial(nn.GroupNorm, 1), None),
-    "instance": (functools.partial(nn.InstanceNorm2d, affine=True), None),
-    "none": (nn.Identity, biases_and_scales),
-    "weight": (Affine, standardised_weights),
+    # its rate is C7's alone: every other network with BN has its profile's
+    "batch": Norm("BN", nn.BatchNorm2d, 0.2, without_bn=False),
+    "group": Norm("group normalisation", of_8_channels, 0.1, affine="γ and β"),
+    "layer": Norm("layer normalisation", functools.partial(nn.GroupNorm, 1), 0.2, affine="γ and β"),
+    "instance": Norm(
+        "instance normalisation", functools.partial(nn.InstanceNorm2d, affine=True), 0.2, affine="γ and β"
+    ),
+    "none": Norm("no normalisation", nn.Identity, 0.1, biases_and_scales),
+    "weight": Norm(
+        "standardised weights",
+        Affine,
+        0.2,
+        standardised_weights,
+        affine="a gain and a bias",
+        without_bn=False,
+    ),
 }
 
 
 def network(arch, data, normalize=True, norm="batch"):
     """`bnat.network` under a normalisation, a key of NORMS."""
-    layer, change = NORMS[norm]
-    model = bnat.network(arch, data, normalize, norm_layer=layer)
-    if change:
-        change(model)
+    model = bnat.network(arch, data, normalize, norm_layer=NORMS[norm].layer)
+    if NORMS[norm].change:
+        NORMS[norm].change(model)
     return model.to(bnat.DEVICE, memory_format=torch.channels_last)

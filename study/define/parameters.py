@@ -37,9 +37,6 @@ PROFILES = {
     ),
 }  # fmt: skip
 YARDSTICK_RATES = {"linear": 0.0003, "perceptron": 0.2}  # whatever the profile; tuned on seed 1
-# of standard training under each normalisation, whatever the profile; tuned on seed 1 (07_norms).
-# The rate of batch is C7's alone: every other network with BN has its profile's
-NORM_RATES = {"batch": 0.2, "group": 0.1, "layer": 0.2, "instance": 0.2, "none": 0.1, "weight": 0.2}
 BN_PARTS = ("bn", "bn+head", "bn_affine", "bn_stats")  # of a network with BN alone
 PARTS = (*bnat.TRAINABLE, "conv_subset")  # conv_subset: as many weights of convolutions as BN has γ and β
 PRETRAINED = {"all": "pretrain", "bn": "scratch"}  # pretrain_trainable: the step that made the network

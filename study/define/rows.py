@@ -7,7 +7,7 @@ colour-blind). A key travels, its label is printed last. Not here: what a missin
 
 from dataclasses import dataclass
 
-from study.define.parameters import NORM_RATES
+from study.define.normalisations import NORMS
 
 
 @dataclass(frozen=True)
@@ -117,27 +117,21 @@ CONTROLS = by_key(  # of C6b and of 06_features, alike
 NORMALISED = by_key(  # of C7 and 07_norms: standard training under each normalisation, at its own best rate
     *(
         Row(
-            f"norm_{norm}", f"Standard training, {name}", "pretrain",
-            dict(epsilon=0, norm=norm, lr=NORM_RATES[norm]), short=name,
+            f"norm_{key}", f"Standard training, {norm.name}", "pretrain",
+            dict(epsilon=0, norm=key, lr=norm.lr), short=norm.name,
         )
-        for norm, name in dict(
-            batch="BN", group="group normalisation", layer="layer normalisation",
-            instance="instance normalisation", none="no normalisation", weight="standardised weights",
-        ).items()
+        for key, norm in NORMS.items()
     )
 )  # fmt: skip
 AFFINE = by_key(  # of 07_norms: AT of the affine parameters of each alone
     Row("affine_bn", "AT of BN's γ and β, statistics frozen", "finetune", dict(trainable="bn_affine")),
     *(
         Row(
-            f"affine_{norm}", f"AT of γ and β, {norm} normalisation", "finetune",
-            dict(norm=norm, trainable="norm"),
+            f"affine_{key}", f"AT of {norm.affine}, {norm.name}", "finetune",
+            dict(norm=key, trainable="norm"),
         )
-        for norm in ("group", "layer", "instance")
-    ),
-    Row(
-        "affine_weight", "AT of a gain and a bias, standardised weights", "finetune",
-        dict(norm="weight", trainable="norm"),
+        for key, norm in NORMS.items()
+        if norm.affine
     ),
 )  # fmt: skip
 GAMMA = by_key(  # of 07_norms: where γ starts and where weight decay pulls it

@@ -1,5 +1,6 @@
 """Sweeps without Snakemake: what a table becomes, and what is refused before anything runs."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -113,6 +114,17 @@ def test_a_name_is_never_too_long_for_a_file_and_still_of_its_own(tmp_path):
     text = ", ".join(f"{name}: {value}" for name, value in row.items())
     found, jobs = load(tmp_path, f"[{{notebook: 02_bn_finetune, seed: [0, 1], {text}}}]")
     assert len(set(found)) == 2 and max(len(name.encode()) for name in jobs) <= sweeps.LONGEST_NAME
+
+
+def test_every_run_of_the_study_is_a_job_of_some_table():
+    """But for the first study's, whose seeds are 0 to 2 and which saw all but the held-out images."""
+    _, made = sweeps.load(REPOSITORY / "sweeps.yaml", "cpu")
+    names = {sweeps.run_of(job, "cpu").name for job in made.values()}
+    for file in REPOSITORY.glob("records/*/run.json"):
+        content = json.loads(file.read_text())
+        run = content["run"]
+        if run["seed"] >= 10 or run["train_images"] == 45000:
+            assert content["name"] in names
 
 
 def test_a_row_with_options_of_a_network_is_a_job_of_snakemake_s(tmp_path):
