@@ -386,9 +386,10 @@ def train(
 
     eps, step_size, steps: of the training attack, see `train_step`; 0 trains on clean images. trainable: a
     key of TRAINABLE; schedule: of SCHEDULES; pad, flip: of `augment`; optimizer: in place of `sgd` over that
-    part; progress: a bar's title; compiled: the attacked network by torch.compile. Yielded is all that is
-    needed to go on: {epoch, loss, accuracy, seconds, model, optimizer}. state: such an item, to go on from.
-    FloatingPointError if a loss is not finite. ValueError for fewer images than a batch.
+    part, of weights that the caller has chosen and unfrozen; progress: a bar's title; compiled: the attacked
+    network by torch.compile. Yielded is all that is needed to go on: {epoch, loss, accuracy, seconds, model,
+    optimizer}. state: such an item, to go on from. FloatingPointError if a loss is not finite. ValueError
+    for fewer images than a batch.
     """
     if batch_size > len(labels):
         raise ValueError(f"batch_size must be at most the number of images, {len(labels)}, got {batch_size}")

@@ -12,7 +12,7 @@ from nbconvert.preprocessors import ClearMetadataPreprocessor
 from study.decide import claims, select
 from study.define import parameters
 from study.define.experiment import experiment
-from study.define.rows import CONTROLS, NORMALISED, ROWS
+from study.define.rows import EVERY
 from study.show import answer, tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +28,7 @@ def rows(table, header):
 
 def readme(text):
     """The README with its answer and its tables from the records, and a table of the parameters."""
-    known = select.study_rows(rows=ROWS | CONTROLS | NORMALISED)
+    known = select.study_rows(rows=EVERY)
     decided = claims.decide(known, parameters.PROFILES["cpu"]["seed"])
     made = (tables.main({key: known[key] for key in SHOWN}), tables.claims(decided))
     by_head = {table.index.name: table for table in made}

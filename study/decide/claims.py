@@ -30,7 +30,7 @@ from study.decide.verdicts import (
     rows_lacking,
 )
 from study.define.normalisations import NORMS
-from study.define.rows import ARMS, EVERY
+from study.define.rows import ARMS, short
 
 
 def planned(keys, first):
@@ -56,7 +56,7 @@ def on_most_images(rows, measure):
         for key, seeds in rows.items()
     }
     return kept, [
-        f"{EVERY[key].short}, seed {seed}, on {n:,} images, is left out" for (key, seed), n in fewer.items()
+        f"{short(key)}, seed {seed}, on {n:,} images, is left out" for (key, seed), n in fewer.items()
     ]
 
 
@@ -75,7 +75,7 @@ def _part(rows, text, keys, first, measure=ROBUST, **side):
         values = rates.differences(*found.values(), measure)
     if measure == ROBUST:
         notes += [
-            f"R({EVERY[key].short}), seed {seed}, is corrected by AutoAttack"
+            f"R({short(key)}), seed {seed}, is corrected by AutoAttack"
             for seed in values
             for key in keys
             if rates.robust_accuracy(found[key][seed])[1]
@@ -86,7 +86,7 @@ def _part(rows, text, keys, first, measure=ROBUST, **side):
 
 def _difference(rows, minuend, subtrahend, first, **side):
     """R of one row less R of another."""
-    text = f"R({EVERY[minuend].short}) − R({EVERY[subtrahend].short})"
+    text = f"R({short(minuend)}) − R({short(subtrahend)})"
     return _part(rows, text, (minuend, subtrahend), first, **side)
 
 
@@ -131,8 +131,8 @@ def _beside(rows, part):
 def c1(rows, first):
     """Confirmed: clean > 80 and R < 1. Contradicted: one of them certainly not."""
     parts = [
-        _part(rows, "clean(std)", ["standard"], first, CLEAN, bound=80.0),
-        _part(rows, "R(std)", ["standard"], first, bound=1.0, above=False),
+        _part(rows, f"clean({short('standard')})", ["standard"], first, CLEAN, bound=80.0),
+        _part(rows, f"R({short('standard')})", ["standard"], first, bound=1.0, above=False),
     ]
     return judge("C1", "Standard training learns fragile features", c1.__doc__, parts)
 
@@ -145,7 +145,7 @@ def c2(rows, first):
 
 def c3(rows, first):
     """Confirmed: interval > δ. Contradicted: < δ."""
-    text = f"clean({EVERY['bn_clean'].short}) − clean({EVERY['linear_clean'].short})"
+    text = f"clean({short('bn_clean')}) − clean({short('linear_clean')})"
     parts = [_part(rows, text, ("bn_clean", "linear_clean"), first, CLEAN, bound=DELTA)]
     return judge("C3", "BN alone is expressive over random features", c3.__doc__, parts)
 
@@ -212,7 +212,7 @@ def c7(rows, first):
     for eps in (0.5, 1):
         for other in (key for key, norm in NORMS.items() if norm.without_bn):
             keys = ("norm_batch", f"norm_{other}")
-            text = f"R at {eps:g}/255, {EVERY[keys[0]].short} − {EVERY[keys[1]].short}"
+            text = f"R at {eps:g}/255, {short(keys[0])} − {short(keys[1])}"
             parts.append(_part(rows, text, keys, first, ("small", f"{eps:g}"), above=False))
     statement = "BN helps to learn fragile features"
     return judge("C7", statement, c7.__doc__, parts, clears_after_holm(parts))

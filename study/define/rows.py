@@ -18,7 +18,7 @@ class Row:
     label: str
     step: str
     parameters: dict
-    short: str = ""  # its name in the statistic of a claim
+    short: str = ""  # its name in the statistic of a claim, where the label is long
     colour: str | None = None
     first_study: dict | None = None  # what the first study did otherwise, if it had this row
 
@@ -37,7 +37,7 @@ def by_key(*rows):
 ROWS = by_key(  # of the main table
     Row(
         "standard", "Standard training", "pretrain", dict(epsilon=0),
-        short="std", colour="#0072B2", first_study=dict(epochs=8),
+        short="standard", colour="#0072B2", first_study=dict(epochs=8),
     ),
     Row(
         "at", "AT, all weights", "pretrain", dict(),
@@ -158,6 +158,11 @@ def label(key):
         words = f"seed {variant}" if isinstance(variant, int) else variant
         return f"{label(row)} ({words})"
     return EVERY[key].label if key in EVERY else key
+
+
+def short(key):
+    """What a reader sees of a row's key in a formula."""
+    return EVERY[key].short or label(key)
 
 
 def colour(key):

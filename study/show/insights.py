@@ -11,7 +11,7 @@ from matplotlib.colors import ListedColormap
 
 from study.decide import rates, take_off
 from study.decide.statistics import share
-from study.define.rows import EVERY, LONGER, OVER_RANDOM, colour, label
+from study.define.rows import LONGER, OVER_RANDOM, colour, label, short
 from study.show.bn_tables import flat, off, sizes, starts
 from study.show.norm_tables import WORTH_MENDING, excess, with_history
 
@@ -194,7 +194,7 @@ def fragility(rows):
             reached = 100 * np.array(
                 [[small[f"{radius:g}"].mean() for radius in radii] for small in measured]
             )
-            left.plot(radii, reached.mean(0), label=EVERY[key].short, **style)
+            left.plot(radii, reached.mean(0), label=short(key), **style)
             left.plot(radii, reached.T, "o", markersize=4, **style)
             left.set_xticks(radii, [f"{radius:g}" for radius in radii])
             left.set_title(f"{measured[0]['0'].size:,} random test images")

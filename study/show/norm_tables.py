@@ -10,7 +10,7 @@ import pandas as pd
 import bnat_utils as bnat
 from study.decide import rates
 from study.decide.statistics import mean_sd, percent, proportion
-from study.define.rows import EVERY, label
+from study.define.rows import label, short
 from study.measure.norms import SOURCES
 from study.show.bn_tables import flat, off, sizes
 
@@ -101,7 +101,7 @@ def at_equal_accuracy(rows):
 def said_of_equal_accuracy(rows):
     """By how much BN is ahead of each other normalisation at equal clean accuracy, or behind, in a line."""
     gaps = {key: ahead(bn, other) for key, (_, bn, other) in meetings(rows).items()}
-    each = [f"{EVERY[key].short} {rates.points(gap)}" for key, gap in gaps.items() if gap]
+    each = [f"{short(key)} {rates.points(gap)}" for key, gap in gaps.items() if gap]
     if not each:
         return "Not yet run."
     return f"PGD-10 accuracy at ε/8, BN less it, points (seeds): {'; '.join(each)}."

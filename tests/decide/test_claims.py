@@ -294,9 +294,11 @@ def test_a_seed_on_fewer_images_is_left_out_and_that_is_said():
 
 def test_a_difference_is_written_with_its_sign_and_an_accuracy_without():
     rows = standard(88, 0, sd=0) | dict(at=constant(30), finetuned=constant(20))
-    assert c1(rows, FIRST).note == "clean(std): 88.0 [88.0, 88.0] (3); R(std): 0.0 [0.0, 0.0] (3)"
+    assert c1(rows, FIRST).note == "clean(standard): 88.0 [88.0, 88.0] (3); R(standard): 0.0 [0.0, 0.0] (3)"
     assert tables.points_of(c2(rows, FIRST)) == "+10.0 [+10.0, +10.0]"
-    assert tables.points_of(c1(rows, FIRST)) == "clean(std): 88.0 [88.0, 88.0]; R(std): 0.0 [0.0, 0.0]"
+    assert (
+        tables.points_of(c1(rows, FIRST)) == "clean(standard): 88.0 [88.0, 88.0]; R(standard): 0.0 [0.0, 0.0]"
+    )
 
 
 def test_every_claim_carries_its_rule():
