@@ -11,7 +11,7 @@ from study.decide.claims import planned
 from study.define.experiment import experiment
 from study.define.notebook import names
 from study.define.parameters import PROFILES
-from study.define.rows import CONTROLS, NORMALISED
+from study.define.rows import CONTROLS, EVERY, NORMALISED
 from study.measure.plan import evaluations
 from study.run import sweeps
 from study.show.tables import accuracies
@@ -116,15 +116,27 @@ def test_a_name_is_never_too_long_for_a_file_and_still_of_its_own(tmp_path):
     assert len(set(found)) == 2 and max(len(name.encode()) for name in jobs) <= sweeps.LONGEST_NAME
 
 
-def test_every_run_of_the_study_is_a_job_of_some_table():
-    """But for the first study's, whose seeds are 0 to 2 and which saw all but the held-out images."""
+@pytest.fixture(scope="module")
+def runs_of_the_study():
+    """The names of all runs that the study's tables make at profile cpu."""
     _, made = sweeps.load(REPOSITORY / "sweeps.yaml", "cpu")
-    names = {sweeps.run_of(job, "cpu").name for job in made.values()}
+    return {sweeps.run_of(job, "cpu").name for job in made.values()}
+
+
+@pytest.mark.parametrize("key", EVERY)
+def test_every_row_of_the_report_is_a_job_of_some_table(runs_of_the_study, key):
+    """A row's parameters stand in sweeps.yaml, too: one that drifts would be run for nothing."""
+    row = EVERY[key]
+    assert experiment(row.step, **row.among(dict(seed=10))).name in runs_of_the_study
+
+
+def test_every_run_of_the_study_is_a_job_of_some_table(runs_of_the_study):
+    """But for the first study's, whose seeds are 0 to 2 and which saw all but the held-out images."""
     for file in REPOSITORY.glob("records/*/run.json"):
         content = json.loads(file.read_text())
         run = content["run"]
         if run["seed"] >= 10 or run["train_images"] == 45000:
-            assert content["name"] in names
+            assert content["name"] in runs_of_the_study
 
 
 def test_a_row_with_options_of_a_network_is_a_job_of_snakemake_s(tmp_path):
