@@ -61,7 +61,11 @@ def draw():
         0, 0.20, "(trained features, fragile) or as they were initialised (random features)", fontsize=7.5
     )
     axis.text(
-        0, -0.06, "orange, trained adversarially: every γ and β; running statistics follow", fontsize=7.5, color="#B34700"
+        0,
+        -0.06,
+        "orange, trained adversarially: every γ and β; running statistics follow",
+        fontsize=7.5,
+        color="#B34700",
     )
     axis.set(xlim=(-0.1, x), ylim=(-0.2, 1.7))
     axis.set_axis_off()
