@@ -29,7 +29,7 @@ def rows(table, header):
 def readme(text):
     """The README with its answer and its tables from the records, and a table of the parameters."""
     known = select.study_rows(rows=EVERY)
-    decided = claims.decide(known, parameters.PROFILES["cpu"]["seed"])
+    decided = claims.decide(known, "cpu")
     made = (tables.main({key: known[key] for key in SHOWN}), tables.claims(decided))
     by_head = {table.index.name: table for table in made}
 

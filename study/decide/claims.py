@@ -30,14 +30,17 @@ from study.decide.verdicts import (
     rows_lacking,
 )
 from study.define.normalisations import NORMS
+from study.define.parameters import PROFILES
 from study.define.rows import ARMS, short
+from study.measure.plan import OF_C7
 
 
-def planned(keys, first):
+def planned(keys, profile):
     """The seeds that count for a difference of these rows: six of both arms, three with any other row.
 
-    first: the profile's first seed. No other seed enters a claim.
+    They are counted from the profile's first on. No other seed enters a claim.
     """
+    first = PROFILES[profile]["seed"]
     return range(first, first + (6 if set(keys) <= set(ARMS) else 3))
 
 
@@ -60,9 +63,9 @@ def on_most_images(rows, measure):
     ]
 
 
-def _part(rows, text, keys, first, measure=ROBUST, **side):
+def _part(rows, text, keys, profile, measure=ROBUST, **side):
     """The first row's accuracy, less the second's if there is one, by planned seed that the rows share."""
-    seeds_planned = tuple(planned(keys, first))
+    seeds_planned = tuple(planned(keys, profile))
     found = {
         key: {seed: record for seed, record in rows.get(key, {}).items() if seed in seeds_planned}
         for key in keys
@@ -84,10 +87,10 @@ def _part(rows, text, keys, first, measure=ROBUST, **side):
     return Part(text, tuple(keys), values, seeds_planned, lacking=lacking, notes=tuple(notes), **side)
 
 
-def _difference(rows, minuend, subtrahend, first, **side):
+def _difference(rows, minuend, subtrahend, profile, **side):
     """R of one row less R of another."""
     text = f"R({short(minuend)}) − R({short(subtrahend)})"
-    return _part(rows, text, (minuend, subtrahend), first, **side)
+    return _part(rows, text, (minuend, subtrahend), profile, **side)
 
 
 def _over_images(rows, part):
@@ -128,64 +131,64 @@ def _beside(rows, part):
 
 
 # -------------------------------------------------------------------------------------------- the claims
-def c1(rows, first):
+def c1(rows, profile):
     """Confirmed: clean > 80 and R < 1. Contradicted: one of them certainly not."""
     parts = [
-        _part(rows, f"clean({short('standard')})", ["standard"], first, CLEAN, bound=80.0),
-        _part(rows, f"R({short('standard')})", ["standard"], first, bound=1.0, above=False),
+        _part(rows, f"clean({short('standard')})", ["standard"], profile, CLEAN, bound=80.0),
+        _part(rows, f"R({short('standard')})", ["standard"], profile, bound=1.0, above=False),
     ]
     return judge("C1", "Standard training learns fragile features", c1.__doc__, parts)
 
 
-def c2(rows, first):
+def c2(rows, profile):
     """Confirmed: interval > 0. Contradicted: < 0."""
-    parts = [_difference(rows, "at", "finetuned", first)]
+    parts = [_difference(rows, "at", "finetuned", profile)]
     return judge("C2", "AT of all weights is the robust reference", c2.__doc__, parts)
 
 
-def c3(rows, first):
+def c3(rows, profile):
     """Confirmed: interval > δ. Contradicted: < δ."""
     text = f"clean({short('bn_clean')}) − clean({short('linear_clean')})"
-    parts = [_part(rows, text, ("bn_clean", "linear_clean"), first, CLEAN, bound=DELTA)]
+    parts = [_part(rows, text, ("bn_clean", "linear_clean"), profile, CLEAN, bound=DELTA)]
     return judge("C3", "BN alone is expressive over random features", c3.__doc__, parts)
 
 
-def c4(rows, first):
+def c4(rows, profile):
     """Confirmed: interval > 0 (small if within δ, meaningful if > δ). Contradicted: < 0, or equivalent
     within δ with 0 inside."""
     statement = "BN-only AT gives fragile features non-trivial robustness"
-    part = _difference(rows, "finetuned", "linear", first)
+    part = _difference(rows, "finetuned", "linear", profile)
     return judge("C4", statement, c4.__doc__, [part], exceeds, _beside(rows, part) + _over_images(rows, part))
 
 
-def c5(rows, first):
+def c5(rows, profile):
     """Confirmed: interval < 0, or equivalent within δ. Contradicted: > δ."""
     statement = "BN-only AT of random features gives no meaningful robustness"
-    part = _difference(rows, "random", "linear", first)
+    part = _difference(rows, "random", "linear", profile)
     notes = _take_off(rows, part) + _beside(rows, part) + _over_images(rows, part)
     return judge("C5", statement, c5.__doc__, [part], does_not_exceed, notes)
 
 
-def c6(rows, first):
+def c6(rows, profile):
     """Confirmed: > 0 by the exact sign-flip test over the paired differences of all seeds, runs that did not
     take off included (two-sided, 5 %; small if within δ, meaningful if > δ, by the t-interval).
     Contradicted: < 0, or equivalent within δ with 0 inside."""
     statement = "BN-only AT gets further with trained than with random features (primary)"
-    part = _difference(rows, "finetuned", "random", first)
+    part = _difference(rows, "finetuned", "random", profile)
     notes = [f"sign-flip test: p = {statistics.sign_flip(part.values.values()):.3f}"] if part.values else []
     notes += _take_off(rows, part) + _over_images(rows, part)
     return judge("C6", statement, c6.__doc__, [part], exceeds_by_signs, notes)
 
 
-def c6s(rows, first):
+def c6s(rows, profile):
     """Confirmed: interval > 0 (small if within δ, meaningful if > δ). Contradicted: < 0, or equivalent
     within δ with 0 inside."""
     statement = "... and with the same two stages of training"
-    part = _difference(rows, "finetuned", "two_stages", first)
+    part = _difference(rows, "finetuned", "two_stages", profile)
     return judge("C6s", statement, c6s.__doc__, [part], exceeds, _over_images(rows, part))
 
 
-def c6b(rows, first):
+def c6b(rows, profile):
     """Exploratory: each difference with its interval over seeds, and no verdict."""
     pairs = (
         ("finetuned_head", "random_head"),
@@ -194,7 +197,7 @@ def c6b(rows, first):
         ("head", "linear"),
         ("conv_subset", "linear"),
     )
-    parts = [_difference(rows, *pair, first) for pair in pairs]
+    parts = [_difference(rows, *pair, profile) for pair in pairs]
     ran = [numbers(part) for part in parts if part.values]
     return Claim(
         key="C6b", statement="... and nothing else", rule=" ".join(c6b.__doc__.split()),
@@ -205,15 +208,15 @@ def c6b(rows, first):
     )  # fmt: skip
 
 
-def c7(rows, first):
+def c7(rows, profile):
     """Confirmed: every difference < 0, by t-tests over seeds, corrected for their number after Holm (5 %).
     Contradicted: one of them > 0, corrected alike."""
     parts = []
-    for eps in (0.5, 1):
+    for eps in (PROFILES[profile]["epsilon"] * part for part in OF_C7):
         for other in (key for key, norm in NORMS.items() if norm.without_bn):
             keys = ("norm_batch", f"norm_{other}")
             text = f"R at {eps:g}/255, {short(keys[0])} − {short(keys[1])}"
-            parts.append(_part(rows, text, keys, first, ("small", f"{eps:g}"), above=False))
+            parts.append(_part(rows, text, keys, profile, ("small", f"{eps:g}"), above=False))
     statement = "BN helps to learn fragile features"
     return judge("C7", statement, c7.__doc__, parts, clears_after_holm(parts))
 
@@ -221,9 +224,9 @@ def c7(rows, first):
 CLAIMS = (c1, c2, c3, c4, c5, c6, c6s, c6b, c7)
 
 
-def decide(rows, first):
+def decide(rows, profile):
     """What the records, {row: {seed: record}}, say of each claim: a list of Claim, in their order.
 
-    first: the profile's first seed; the seeds that count are planned from it on.
+    profile: what says which seeds are planned, and the ε of which C7 takes parts.
     """
-    return [claim(rows, first) for claim in CLAIMS]
+    return [claim(rows, profile) for claim in CLAIMS]

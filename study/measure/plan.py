@@ -20,6 +20,8 @@ GAP_IMAGES = 1280  # ten batches of training
 CURVE = (0, 0.125, 0.25, 0.5, 0.75, 1, 1.5, 2, 4)  # radii, in the ε of the evaluation
 PICTURED = 2  # images whose perturbation is shown
 SMALL = (1 / 32, 1 / 16, 1 / 8, 1 / 4)  # those that break fragile features in part
+OF_C7 = (1 / 16, 1 / 8)  # of these, those that the claim looks at: 0.5/255 and 1/255 where ε is 8/255
+BY_EPOCH = 1 / 8  # and that which is looked at after each epoch
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ from study.run.records import folders, load_record, read, read_record
 from study.run.terminal import say
 from study.run.weights import blank, checkpoint, digest, prune, save_weights, trained
 
-SMALL_RADIUS = 1 / 8  # of ε: 1/255 where ε is 8/255
 COMPILE_ABOVE = 8000  # steps of the training attack: three epochs of CIFAR-10 repay the compiling
 PART = 100  # images that AutoAttack is given at a time: a kill loses no more than these
 
@@ -105,7 +104,7 @@ def on_held_out(exp, model, held_out):
         measured = bnat.evaluate(model, *held_out, eps=exp.held_out_epsilon / 255, steps=10)
     rates = {f"held_out_{key}": measured[key].float().mean().item() for key in ("clean", "robust")}
     if exp.run["step"] == "pretrain" and not exp.run["epsilon"]:  # how fragile, at which clean accuracy (C7)
-        radius = exp.held_out_epsilon * SMALL_RADIUS / 255
+        radius = exp.held_out_epsilon * plan.BY_EPOCH / 255
         small = bnat.evaluate(model, *held_out, eps=radius, steps=10)
         rates["held_out_small"] = small["robust"].float().mean().item()
     return rates

@@ -7,7 +7,6 @@ Decided here: how the result and the claims are put into words, from numbers alo
 from study.decide import claims, rates
 from study.decide.statistics import share, sign_flip
 from study.decide.verdicts import exceeds, exceeds_by_signs, quoted
-from study.define.parameters import PROFILES
 from study.define.rows import ARMS
 from study.show import tables
 
@@ -20,7 +19,7 @@ def lines(rows, exp):
     every = [record for seeds in rows.values() for record in seeds.values()]
     measured = any(record["margin"] for record in every)
     measure, name = (rates.ROBUST, "R") if measured else (rates.PGD, "PGD-20")
-    decided = {claim.key: claim for claim in claims.decide(rows, PROFILES[exp.profile]["seed"])}
+    decided = {claim.key: claim for claim in claims.decide(rows, exp.profile)}
     said = [
         measured_where(rows, exp, name),
         trained(rows, measure),

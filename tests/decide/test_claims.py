@@ -11,7 +11,7 @@ from study.decide.claims import c1, c2, c3, c4, c5, c6, c6b, c6s, c7
 from study.define.rows import label
 from study.show import tables
 
-FIRST = 10
+PROFILE = "cpu"
 SEEDS, THREE = range(10, 16), [10, 11, 12]
 NORMS = ("norm_batch", "norm_group", "norm_instance", "norm_layer", "norm_none")
 
@@ -101,7 +101,7 @@ for _claim, _rows in (
 
 @pytest.mark.parametrize("claim, rows, verdict, size", OUTCOMES)
 def test_a_claim_has_the_verdict_of_its_rule(claim, rows, verdict, size):
-    found = claim(rows, FIRST)
+    found = claim(rows, PROFILE)
     assert (found.verdict, found.size, found.interim) == (verdict, size, "")
     assert (found.would_decide == "") == (verdict != "undecided")
     assert found.low <= found.mean <= found.high
@@ -122,7 +122,7 @@ NEEDED = {
 
 @pytest.mark.parametrize("claim", claims.CLAIMS)
 def test_a_claim_without_records_is_not_yet_run_and_names_every_row(claim):
-    found = claim({}, FIRST)
+    found = claim({}, PROFILE)
     assert found.verdict == "not yet run" and found.seeds == [] and found.interim == ""
     assert all(f'"{label(key)}"' in found.would_decide for key in NEEDED.get(claim, ["head", "linear"]))
 
@@ -130,7 +130,7 @@ def test_a_claim_without_records_is_not_yet_run_and_names_every_row(claim):
 @pytest.mark.parametrize("claim, missing", [(c, key) for c in NEEDED for key in NEEDED[c]])
 def test_a_claim_with_one_seed_of_one_row_is_not_yet_run_and_names_that_row(claim, missing):
     rows = {key: constant(40) for key in NEEDED[claim]} | {missing: row(40, seeds=[10])}
-    found = claim(rows, FIRST)
+    found = claim(rows, PROFILE)
     assert found.verdict == "not yet run"
     assert found.would_decide == f'Two seeds or more of "{label(missing)}", with all that the claim measures.'
 
@@ -138,12 +138,12 @@ def test_a_claim_with_one_seed_of_one_row_is_not_yet_run_and_names_that_row(clai
 @pytest.mark.parametrize("claim", [c2, c4, c6s])
 def test_two_of_three_seeds_are_an_interim_verdict(claim):
     first, second = NEEDED[claim]
-    found = claim({first: row(45, sd=0.1, seeds=[10, 11]), second: constant(40)}, FIRST)
+    found = claim({first: row(45, sd=0.1, seeds=[10, 11]), second: constant(40)}, PROFILE)
     assert (found.verdict, found.interim) == ("confirmed", "2 of 3 seeds")
 
 
 def test_five_seeds_of_one_sign_do_not_decide_the_primary_claim():
-    found = c6({"finetuned": row(25), "random": row(20, seeds=range(10, 15))}, FIRST)
+    found = c6({"finetuned": row(25), "random": row(20, seeds=range(10, 15))}, PROFILE)
     assert (found.verdict, found.interim) == ("undecided", "5 of 6 seeds")
     assert found.would_decide == f"the planned seeds 15 of {quoted('finetuned', 'random')}."
     assert "sign-flip test: p = 0.062" in found.note
@@ -152,15 +152,15 @@ def test_five_seeds_of_one_sign_do_not_decide_the_primary_claim():
 def test_seeds_that_were_not_planned_do_not_count():
     rows = {"at": row(45, seeds=range(10, 16)), "finetuned": constant(40)}
     rows["at"][13] = rows["at"][14] = record(1)
-    assert c2(rows, FIRST).seeds == THREE and c2(rows, FIRST).mean == pytest.approx(5)
+    assert c2(rows, PROFILE).seeds == THREE and c2(rows, PROFILE).mean == pytest.approx(5)
     tuning = {"finetuned": row(45, seeds=range(1, 7)), "random": row(40, seeds=range(1, 7))}
-    assert c6(tuning, FIRST).seeds == [] and c6(tuning, 1).seeds == list(range(1, 7))
+    assert c6(tuning, PROFILE).seeds == [] and c6(tuning, "quick").seeds == list(range(1, 6))
 
 
 def test_seeds_beyond_the_plan_are_shown_and_decide_nothing():
     rows = {"finetuned": row(24, sd=0), "linear": constant(20)}
     rows["finetuned"][15] = record(14)
-    found = c4(rows, FIRST)
+    found = c4(rows, PROFILE)
     assert (found.verdict, found.mean) == ("confirmed", pytest.approx(4))
     said = "over all seeds that ran, which decides nothing: +2.3 [-2.0, +6.6] (6)"
     assert found.note.startswith(f"{said}; standard error over the test images 0.")
@@ -176,15 +176,15 @@ def test_a_claim_says_on_how_many_runs_that_did_not_take_off_it_rests():
     random = {10: with_loss(10, 2.29), 11: with_loss(19, 2.12), 12: with_loss(19, 2.13)}
     rows = {"random": random, "linear": constant(17)}
     assert "2 of 3 runs of random features took off; this rests also on those that did not (seed 10)" in (
-        c5(rows, FIRST).note
+        c5(rows, PROFILE).note
     )
     random[10] = with_loss(19, 2.24)
-    assert "took off" not in c5(rows, FIRST).note
+    assert "took off" not in c5(rows, PROFILE).note
 
 
 def test_the_exploratory_claim_has_no_verdict_and_shows_each_part():
     rows = {"bn_stats": constant(5), "head": row(7, seeds=[10]), "linear": constant(18)}
-    found = c6b(rows, FIRST)
+    found = c6b(rows, PROFILE)
     assert (found.verdict, found.size, found.would_decide) == ("exploratory", "", "")
     assert "R(BN statistics alone) − R(L): -13.0 [-13.0, -13.0] (3)" in found.note
     assert "R(head alone) − R(L): -11.3 (1)" in found.note
@@ -193,7 +193,7 @@ def test_the_exploratory_claim_has_no_verdict_and_shows_each_part():
 
 def test_rows_that_share_no_two_seeds_are_not_compared():
     rows = {"at": row(50, seeds=[10, 11]), "finetuned": row(40, seeds=[11, 12])}
-    found = c2(rows, FIRST)
+    found = c2(rows, PROFILE)
     assert found.verdict == "not yet run" and found.seeds == [11]
     assert (found.low, found.high) == (-np.inf, np.inf)
     assert found.would_decide == (
@@ -204,21 +204,21 @@ def test_rows_that_share_no_two_seeds_are_not_compared():
 def test_seeds_count_only_on_the_same_number_of_images():
     rows = pair("at", "finetuned", 5)
     rows["at"][10] = record(45, n=500)
-    assert c2(rows, FIRST).seeds == [11, 12]
+    assert c2(rows, PROFILE).seeds == [11, 12]
 
 
 @pytest.mark.parametrize("gone", [dict(margin=None), None])
 def test_seeds_without_the_margin_evaluation_do_not_count(gone):
     rows = pair("at", "finetuned", 5)
     rows["at"][10] = record(45) | gone if gone else {"pgd": record(45)["pgd"]}
-    assert c2(rows, FIRST).seeds == [11, 12]
+    assert c2(rows, PROFILE).seeds == [11, 12]
 
 
 def test_c7_without_the_smaller_radii_is_not_yet_run():
     rows = norms()
     for r in rows["norm_none"].values():
         del r["small"]["0.5"]
-    assert c7(rows, FIRST).verdict == "not yet run" and label("norm_none") in c7(rows, FIRST).would_decide
+    assert c7(rows, PROFILE).verdict == "not yet run" and label("norm_none") in c7(rows, PROFILE).would_decide
 
 
 @pytest.mark.parametrize("radius", ["0.5", "1"])
@@ -226,32 +226,32 @@ def test_c7_is_contradicted_by_either_radius(radius):
     rows = norms()
     for r in rows["norm_group"].values():
         r["small"][radius] = flags(50)
-    assert c7(rows, FIRST).verdict == "contradicted"
+    assert c7(rows, PROFILE).verdict == "contradicted"
 
 
 def test_c3_looks_at_clean_accuracy_alone():
     rows = pair("bn_clean", "linear_clean", 3)
     for r in rows["bn_clean"].values():
         r["margin"] = None
-    assert c3(rows, FIRST).verdict == "confirmed"
+    assert c3(rows, PROFILE).verdict == "confirmed"
 
 
 def test_differences_are_paired_by_seed():
     """Seeds that move both rows together do not widen the interval."""
     rows = {"at": row(40.5, sd=8), "finetuned": row(40, sd=8)}
-    found = c2(rows, FIRST)
+    found = c2(rows, PROFILE)
     assert found.verdict == "confirmed"
     assert (found.mean, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
 
 
 def test_the_numbers_are_points():
-    found = c2({"at": row(45, sd=1), "finetuned": constant(40)}, FIRST)
+    found = c2({"at": row(45, sd=1), "finetuned": constant(40)}, PROFILE)
     # three values 4, 6, 5: sd 1, t with 2 degrees of freedom 4.3027
     assert (found.mean, found.high - found.mean) == pytest.approx((5, 4.3027 / 3**0.5), abs=1e-3)
 
 
 def test_the_estimated_seeds_would_decide_and_one_fewer_would_not():
-    found = c2({"at": row(40.6, sd=1), "finetuned": constant(40)}, FIRST)
+    found = c2({"at": row(40.6, sd=1), "finetuned": constant(40)}, PROFILE)
     assert found.would_decide == f"about 14 seeds of {quoted('at', 'finetuned')} in place of 3."
     # half-widths: t(13) / sqrt(14) = 0.577 < 0.6 < t(12) / sqrt(13) = 0.604
     assert found.verdict == "undecided"
@@ -259,18 +259,18 @@ def test_the_estimated_seeds_would_decide_and_one_fewer_would_not():
 
 def test_seeds_are_counted_to_the_bound_that_decides():
     """At +1.9 a clear difference from 0 is near, equivalence within δ is far."""
-    found = c4(pair("finetuned", "linear", 1.9, sd=2), FIRST)
+    found = c4(pair("finetuned", "linear", 1.9, sd=2), PROFILE)
     assert found.verdict == "undecided" and found.would_decide.startswith("about 7 seeds of ")
 
 
 def test_what_no_number_of_seeds_decides_is_said_to_need_50_or_more():
-    assert c2(pair("at", "finetuned", 0), FIRST).would_decide == (
+    assert c2(pair("at", "finetuned", 0), PROFILE).would_decide == (
         f"at the mean and spread of these 3 seeds, 50 of {quoted('at', 'finetuned')} would not decide."
     )
 
 
 def test_of_several_parts_the_one_furthest_from_confirmed_is_shown():
-    found = c7(norms(norm_layer=row(59.9)), FIRST)
+    found = c7(norms(norm_layer=row(59.9)), PROFILE)
     assert found.mean == pytest.approx(0.1)
     assert found.would_decide.count("more seeds of") == 2 and label("norm_layer") in found.would_decide
     assert found.note.count("[") == 8
@@ -279,30 +279,38 @@ def test_of_several_parts_the_one_furthest_from_confirmed_is_shown():
 
 def test_a_claim_says_that_autoattack_corrected_it():
     rows = {"at": {10: with_autoattack(90), 11: with_autoattack(90)}, "finetuned": row(30, seeds=[10, 11])}
-    assert c2(rows, FIRST).note == (
+    assert c2(rows, PROFILE).note == (
         "R(AT), seed 10, is corrected by AutoAttack; R(AT), seed 11, is corrected by AutoAttack"
     )
-    assert c2(rows, FIRST).mean == pytest.approx(6)
+    assert c2(rows, PROFILE).mean == pytest.approx(6)
+
+
+def test_c7_looks_at_a_sixteenth_and_an_eighth_of_the_profile_s_epsilon():
+    planted_at = {"2": flags(10), "4": flags(10)}
+    rows = {key: {0: planted.record(small=planted_at)} for key in NORMS}
+    assert all(part.values == {0: 0.0} for part in c7(rows, "quick").parts)
+    assert c7({}, PROFILE).parts[0].text == "R at 0.5/255, BN − group normalisation"
 
 
 def test_a_seed_on_fewer_images_is_left_out_and_that_is_said():
     rows = {"at": row(30) | {12: record(50, n=500)}, "finetuned": constant(20)}
-    found = c2(rows, FIRST)
+    found = c2(rows, PROFILE)
     assert found.seeds == [10, 11] and found.interim == "2 of 3 seeds"
     assert found.note == "AT, seed 12, on 500 images, is left out"
 
 
 def test_a_difference_is_written_with_its_sign_and_an_accuracy_without():
     rows = standard(88, 0, sd=0) | dict(at=constant(30), finetuned=constant(20))
-    assert c1(rows, FIRST).note == "clean(standard): 88.0 [88.0, 88.0] (3); R(standard): 0.0 [0.0, 0.0] (3)"
-    assert tables.points_of(c2(rows, FIRST)) == "+10.0 [+10.0, +10.0]"
+    assert c1(rows, PROFILE).note == "clean(standard): 88.0 [88.0, 88.0] (3); R(standard): 0.0 [0.0, 0.0] (3)"
+    assert tables.points_of(c2(rows, PROFILE)) == "+10.0 [+10.0, +10.0]"
     assert (
-        tables.points_of(c1(rows, FIRST)) == "clean(standard): 88.0 [88.0, 88.0]; R(standard): 0.0 [0.0, 0.0]"
+        tables.points_of(c1(rows, PROFILE))
+        == "clean(standard): 88.0 [88.0, 88.0]; R(standard): 0.0 [0.0, 0.0]"
     )
 
 
 def test_every_claim_carries_its_rule():
-    found = claims.decide({}, FIRST)
+    found = claims.decide({}, PROFILE)
     assert [c.key for c in found] == ["C1", "C2", "C3", "C4", "C5", "C6", "C6s", "C6b", "C7"]
     for c in found:
         if c.key != "C6b":

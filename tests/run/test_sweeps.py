@@ -249,7 +249,7 @@ def test_the_further_seeds_of_the_main_table_are_seeds_that_count(profile):
     tables, jobs = sweeps.load(REPOSITORY / "sweeps.yaml", profile)
     found = {sweeps.run_of(jobs[name], profile).run["seed"] for name in tables["seeds"]}
     first = PROFILES[profile]["seed"]
-    assert found | {first} == set(planned(("at",), first))
+    assert found | {first} == set(planned(("at",), profile))
 
 
 def test_the_sweeps_of_c7_make_the_networks_of_its_rows():

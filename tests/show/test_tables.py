@@ -173,7 +173,7 @@ def test_r_in_the_main_table_is_corrected_by_autoattack_as_in_the_claims():
 
 def test_a_claim_s_verdict_says_its_size_and_that_seeds_are_missing():
     found = rows(finetuned=[24, 24.2], linear=[16, 16])
-    table = tables.claims(claims.decide(found, 10))
+    table = tables.claims(claims.decide(found, "cpu"))
     assert table.loc["C4", "verdict"] == "confirmed (meaningful), interim: 2 of 3 seeds"
     assert tables.tint(table.loc["C4", "verdict"]) == tables.tint("confirmed") != ""
     assert table.loc["C2", "verdict"] == "not yet run" and table.loc["C2", "points [95 %]"] == "–"
@@ -182,7 +182,7 @@ def test_a_claim_s_verdict_says_its_size_and_that_seeds_are_missing():
 def test_the_headline_has_a_mark_for_every_seed_and_for_every_pair():
     found = rows(finetuned=[20, 22, 24], random=[10, 19], linear=[16, 16])
     found["random"][10] |= STAYED
-    left, right = figures.headline(found, claims.decide(found, 10), 0.1).axes
+    left, right = figures.headline(found, claims.decide(found, "cpu"), 0.1).axes
     assert sum(len(marks.get_offsets()) for marks in left.collections) == 7
     hollow = [marks for marks in left.collections if 0 in marks.get_facecolors()[:, 3]]
     assert len(hollow) == 1 and sorted(hollow[0].get_facecolors()[:, 3]) == [0, 1]
@@ -192,16 +192,16 @@ def test_the_headline_has_a_mark_for_every_seed_and_for_every_pair():
     }
     assert shown.keys() == {"C4", "C5", "C6"}
     found["perceptron"] = seeds(19, 20)
-    beside = figures.pairs(found, claims.decide(found, 10))
+    beside = figures.pairs(found, claims.decide(found, "cpu"))
     assert next(iter(beside.items())) == ("trained − P\n(2 seeds)", [1.0, 2.0])
     assert any(name.endswith("(C6, 2 seeds, sign-flip\np = 0.500)") for name in beside)
     plt.close("all")
 
 
 def test_claims_whose_rows_have_not_run_share_a_line():
-    said = answer.open_questions(claims.decide(rows(finetuned=[24, 24.2]), 10)).splitlines()
+    said = answer.open_questions(claims.decide(rows(finetuned=[24, 24.2]), "cpu")).splitlines()
     assert len(said) == 1 and f'**C4** "{LINEAR}"; **C5** "{RANDOM}" and "{LINEAR}"; ' in said[0]
-    said = answer.open_questions(claims.decide(rows(finetuned=[24, 19], linear=[16, 22]), 10))
+    said = answer.open_questions(claims.decide(rows(finetuned=[24, 19], linear=[16, 22]), "cpu"))
     assert said.startswith("- **C4** (undecided): the planned seeds 12 of ")
 
 
@@ -313,7 +313,7 @@ def standard(*rates):
 def test_c7_is_said_part_by_part_after_holm():
     others = {"norm_group": standard(30, 31, 32), "norm_none": standard(10, 11, 12)}
     unsure = {"norm_instance": standard(15, 25, 20), "norm_layer": standard(21, 21, 21)}
-    claim = claims.c7(dict(norm_batch=standard(20, 21, 22)) | others | unsure, 10)
+    claim = claims.c7(dict(norm_batch=standard(20, 21, 22)) | others | unsure, "cpu")
     said = sentences.said_of_norms(claim)
     assert "less robust in 2 of 8" in said and "less (5 %, after Holm) in 2, certainly more in 2." in said
     table = tables.parts(claim)
@@ -324,11 +324,11 @@ def test_c7_is_said_part_by_part_after_holm():
 
 def test_c7_on_one_seed_is_inconclusive():
     others = dict.fromkeys(("norm_group", "norm_instance", "norm_layer", "norm_none"), standard(30))
-    claim = claims.c7(dict(norm_batch=standard(20)) | others, 10)
+    claim = claims.c7(dict(norm_batch=standard(20)) | others, "cpu")
     said = sentences.said_of_norms(claim)
     assert said.startswith("BN is the less robust in 8 of 8") and said.endswith("inconclusive.")
     assert set(tables.parts(claim)["p, after Holm"]) == {"–"}
-    assert sentences.said_of_norms(claims.c7({}, 10)) == "Not yet run."
+    assert sentences.said_of_norms(claims.c7({}, "cpu")) == "Not yet run."
 
 
 def test_affine_parameters_are_compared_with_those_of_bn_the_best_first():
