@@ -4,12 +4,13 @@ Decided here: what stands on that screen. Not here: how a file of weights fills 
 the intervals (decide/statistics.py), the checks and their sentence (decide/trust.py, sentences.py).
 """
 
+from study.decide import rates
 from study.decide.statistics import percent, proportion
 from study.decide.trust import trust
 from study.run.terminal import say
 from study.show import sentences
 
-MEASURED = {"clean": ("pgd", "clean"), "PGD": ("pgd", "robust"), "R": ("margin", "robust")}
+MEASURED = {"clean": rates.CLEAN, "PGD": rates.PGD, "R": rates.ROBUST}
 
 
 def screen(exp, record):
@@ -19,8 +20,7 @@ def screen(exp, record):
     for is no line.
     """
     filled = ", filled in their order" if record.get("filled_by") == "order" else ""
-    judged_at = {e["settings"]["epsilon"] for e in (record["pgd"], record["margin"]) if e}
-    radius = "".join(f", ε = {epsilon:g}/255" for epsilon in sorted(judged_at))
+    radius = f", ε = {record['pgd']['settings']['epsilon']:g}/255" if record["pgd"] else ""
     lines = [f"{exp.run['arch']} with the weights of {exp.weights}{filled}, on {exp.run['data']}{radius}:"]
     for title, (kind, flags) in MEASURED.items():
         if record[kind]:

@@ -278,9 +278,9 @@ def taken_off(trainings):
 def accuracies(jobs, profile):
     """What has come of jobs, in their order, as text: percent, 95 % interval, (n); a dash: not asked for."""
     columns = {
-        "clean % (n)": ("pgd", "clean"),
-        "PGD % (n)": ("pgd", "robust"),
-        "R % (n)": ("margin", "robust"),
+        "clean % (n)": rates.CLEAN,
+        "PGD % (n)": rates.PGD,
+        "R % (n)": rates.ROBUST,
         "AutoAttack % (n)": ("autoattack", "robust"),
     }
     rows = {}
