@@ -90,7 +90,7 @@ def test_an_honest_network_is_not_suspect(trained, digits, monkeypatch):
     left = aa["apgd-t"].numpy()
     record["autoattack"] = {"robust": left, "fab-t": left, "settings": dict(index=list(range(100, 160)))}
     radii = [bnat.evaluate(trained, x, y, eps=factor * EPS)["robust"].numpy() for factor in (0, 1, 2, 8)]
-    record["curve"] = dict(robust=np.stack(radii))
+    record["curve"] = dict(robust=np.stack(radii), settings=dict(epsilons=[0, 32, 64, 256]))
     table = trust.trust(record, [first(75)])
     assert table.index.size == 13
     assert set(table.verdict) == {"as expected"}, table.to_string()
