@@ -209,7 +209,7 @@ def said_of_affine(affine, reference):
     gaps = {key: rates.differences(seeds, reference) for key, seeds in affine.items()}
     ran = {key: gap for key, gap in gaps.items() if gap}
     if not ran:
-        return "Not yet run."
+        return ""  # which `not_run` has said
     means = {key: np.mean(list(gap.values())) for key, gap in ran.items()}
     ordered = sorted(ran, key=means.get, reverse=True)
     each = [f"{label(key)} {rates.points(ran[key])}" for key in ordered]

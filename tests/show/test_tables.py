@@ -335,7 +335,7 @@ def test_affine_parameters_are_compared_with_those_of_bn_the_best_first():
     affine = {"affine_bn": seeds(15), "affine_group": seeds(22, 23), "affine_layer": {}}
     said = sentences.said_of_affine(affine, seeds(20, 21))
     assert said.endswith(f": {label('affine_group')} +2.0 [+2.0, +2.0] (2); {label('affine_bn')} -5.0 (1).")
-    assert sentences.said_of_affine({"affine_layer": {}}, seeds(20)) == "Not yet run."
+    assert sentences.said_of_affine({"affine_layer": {}}, seeds(20)) == ""
 
 
 def test_the_answer_says_what_the_head_does_once_it_is_known():
