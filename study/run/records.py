@@ -252,10 +252,10 @@ def read_record(*places, wanted=None, exactly=True):
     for _, e in sorted(record["evaluations"].items(), key=rank):
         prefix = "tuning_" if e["settings"].get("split") == "tuning" else ""
         record[prefix + e["settings"]["kind"]] = e
-    asked = list(wanted.values()) if exactly else []
-    if record["pgd"]:
-        asked.append(record["pgd"]["settings"])
-    return at_epsilon(record, plan.epsilon_of(asked[0])) if asked else record
+    asked = next(iter(wanted.values()), None) if exactly else None
+    if asked is None and record["pgd"]:
+        asked = record["pgd"]["settings"]
+    return at_epsilon(record, plan.epsilon_of(asked)) if asked else record
 
 
 def load_record(exp):

@@ -184,7 +184,7 @@ def fragility(rows):
     """Standard training under each normalisation, {key: {seed: record}}: R by radius, and on the way.
 
     Left: R at small radii on test images, a mark a seed, a line joins the means. Right: after each epoch
-    accuracy under PGD-10 of an eighth of ε against clean accuracy, on held-out images, a line a seed.
+    accuracy under PGD-10 of an eighth of ε against clean accuracy, on held-out images: a dot, the last large.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9))
     for number, (key, seeds) in enumerate(rows.items()):
@@ -194,13 +194,15 @@ def fragility(rows):
             reached = 100 * np.array(
                 [[small[f"{radius:g}"].mean() for radius in radii] for small in measured]
             )
-            left.plot(radii, reached.mean(0), label=short(key), **style)
+            counted = f"{len(measured)} seed{'s' if len(measured) > 1 else ''}"
+            left.plot(radii, reached.mean(0), label=f"{short(key)} ({counted})", **style)
             left.plot(radii, reached.T, "o", markersize=4, **style)
             left.set_xticks(radii, [f"{radius:g}" for radius in radii])
             left.set_title(f"{measured[0]['0'].size:,} random test images")
         for epochs in with_history(seeds).values():
             clean, small = ([100 * e[f"held_out_{of}"] for e in epochs] for of in ("clean", "small"))
-            right.plot(clean, small, marker=".", markersize=4, linewidth=0.8, **style)
+            right.plot(clean, small, ".", markersize=4, alpha=0.5, **style)
+            right.plot(clean[-1], small[-1], "o", markersize=5, **style)
     left.set(xlabel="attack radius (1/255)", ylabel="R (%)", ylim=(0, 100))
     right.set(xlabel="clean accuracy (%)", ylabel="PGD-10 at ε/8 (%)", title="held-out images, by epoch")
     right.set_ylim(0)

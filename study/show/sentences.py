@@ -188,11 +188,12 @@ def said_of_norms(claim):
         return "Not yet run."
     means = [part.interval()[0] for part in ran]
     below = [part for part, mean in zip(ran, means, strict=True) if mean < 0]
-    if min(len(part.values) for part in ran) < 2:
+    single = [part for part in ran if len(part.values) < 2]
+    if single:
         return (
             f"BN is the less robust in {len(below)} of {len(ran)} differences, a radius and another "
-            f"normalisation each, which go from {min(means):+.1f} to {max(means):+.1f} points; on fewer than "
-            "two seeds that is inconclusive."
+            f"normalisation each, which go from {min(means):+.1f} to {max(means):+.1f} points; "
+            f"{len(single)} of them rest on one seed, which is inconclusive."
         )
     p_of = verdicts.after_holm(claim.parts)
     certain = [part for part in ran if p_of[part.text] <= 0.05]
