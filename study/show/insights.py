@@ -13,7 +13,7 @@ from study.decide import rates, take_off
 from study.decide.statistics import share
 from study.define.rows import LONGER, OVER_RANDOM, colour, label, short
 from study.show.bn_tables import flat, off, sizes, starts
-from study.show.norm_tables import WORTH_MENDING, excess, with_history
+from study.show.norm_tables import WORTH_MENDING, excess, held_out_images, with_history
 
 DEPTH = ListedColormap(plt.get_cmap("cividis")(np.linspace(0, 0.85, 256)))  # no yellow on white
 TICKS_APART = 1.3  # times the value before, on a log axis
@@ -204,7 +204,9 @@ def fragility(rows):
             right.plot(clean, small, ".", markersize=4, alpha=0.5, **style)
             right.plot(clean[-1], small[-1], "o", markersize=5, **style)
     left.set(xlabel="attack radius (1/255)", ylabel="R (%)", ylim=(0, 100))
-    right.set(xlabel="clean accuracy (%)", ylabel="PGD-10 at ε/8 (%)", title="held-out images, by epoch")
+    right.set(
+        xlabel="clean accuracy (%)", ylabel="PGD-10 at ε/8 (%)", title=f"{held_out_images(rows)}, by epoch"
+    )
     right.set_ylim(0)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure

@@ -43,6 +43,12 @@ def fragility_table(rows):
     return pd.DataFrame.from_dict(table, orient="index").fillna("–").rename_axis(title)
 
 
+def held_out_images(rows):
+    """On how many images a training is judged after each epoch, of {key: {seed: record}}, as text."""
+    held_out = {bnat.DATASETS[r["run"]["data"]]["held_out"] for of in rows.values() for r in of.values()}
+    return f"{'/'.join(f'{n:,}' for n in sorted(held_out)) or 'no'} held-out images"
+
+
 def with_history(seeds):
     """{seed: [epoch, ...]} of the records {seed: record} whose small radius was measured epoch by epoch."""
     of_seed = {
@@ -93,9 +99,7 @@ def at_equal_accuracy(rows):
             reached = [100 * epoch["held_out_small"] for epoch in met.values()]
             row[f"{name}: PGD-10 % at ε/8"] = mean_sd(reached)
     table = table or {"not yet run": {}}
-    held_out = {bnat.DATASETS[r["run"]["data"]]["held_out"] for of in rows.values() for r in of.values()}
-    title = f"{'/'.join(f'{n:,}' for n in sorted(held_out)) or 'no'} held-out images"
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis(title)
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis(held_out_images(rows))
 
 
 def said_of_equal_accuracy(rows):

@@ -136,11 +136,12 @@ def test_the_fragility_table_says_what_was_not_run():
 def test_the_figure_of_fragility_has_a_mark_a_seed_and_a_dot_an_epoch():
     small = {"0": np.arange(10) < 8, "1": np.arange(10) < 4, "settings": dict(images=10, radii=[1])}
     epochs = [dict(epoch=e, held_out_clean=e / 10, held_out_small=0.1) for e in (1, 2)]
-    record = dict(small=small, history=epochs)
+    record = dict(small=small, history=epochs, run=dict(data="cifar10"))
     figure = insights.fragility({"norm_batch": {10: record, 11: record}, "norm_none": {}})
     left, right = figure.axes
     assert [line.get_ydata().tolist() for line in left.lines] == [[80, 40]] * 3  # the mean, and each seed
     assert [list(line.get_xdata()) for line in right.lines] == [[10, 20], [20]] * 2
+    assert right.get_title() == "1,000 held-out images, by epoch"
     assert figure.legends[0].get_texts()[0].get_text() == "BN (2 seeds)"
     plt.close("all")
 
