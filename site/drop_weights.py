@@ -1,8 +1,8 @@
 """Delete the weights that need no place in the repository: python site/drop_weights.py.
 
 Those of runs that only chose a learning rate, and of every standard network under another normalisation but
-its first seed's, from which AT of its affine parameters starts. Their records stay, with all that the report
-shows of them.
+its first seed's, from which AT of its affine parameters starts, once all that the report shows of them is
+measured. Their records stay.
 """
 
 import json
@@ -30,7 +30,8 @@ def only_chose(folder):
 
 def dispensable(folder):
     """Whether the weights of a record are deleted."""
-    return folder.name in FURTHER or only_chose(folder)
+    judged = any(folder.glob("small_*.json"))  # which the claim C7 reads, and which is measured last
+    return (folder.name in FURTHER and judged) or only_chose(folder)
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ def measure_autoattack(model, x, y, settings, beside):
     def attack(images, labels):
         return bnat.autoattack(model, images, labels, eps=radius(settings))
 
-    left = beside.in_parts(attack, x, y)
+    left = beside.in_parts(attack, x, y, part=100, name="AutoAttack")
     return left | dict(robust=list(left.values())[-1])
 
 
@@ -187,7 +187,10 @@ def measure_perturbations(model, x, y, settings, beside):
 
 
 def measure_small(model, x, y, settings, beside):
-    return attacks.at_radii(model, x, y, settings["radii"], settings["steps"])
+    def attack(images, labels):
+        return attacks.at_radii(model, images, labels, settings["radii"], settings["steps"])
+
+    return beside.in_parts(attack, x, y, part=500, name="small radii")
 
 
 def measure_readouts(model, x, y, settings, beside):

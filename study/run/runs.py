@@ -25,7 +25,6 @@ from study.run.terminal import say
 from study.run.weights import blank, checkpoint, digest, prune, save_weights, trained
 
 COMPILE_ABOVE = 8000  # steps of the training attack: three epochs of CIFAR-10 repay the compiling
-PART = 100  # images that AutoAttack is given at a time: a kill loses no more than these
 
 
 def set_up():
@@ -169,17 +168,26 @@ def train(exp, data):
 
 
 # ----------------------------------------------------------------------------------------------- evaluation
-def autoattack_in_parts(state, attack, x, y):
-    """AutoAttack's {name: bool [N]}, on PART images at a time; what is done is kept in the file `state`."""
+def in_parts(state, seed, attack, x, y, *, part, name):
+    """{key: bool [N]} of an attack on `part` images at a time; what is done is kept in the file `state`.
+
+    Each part has its own random start, so that what is gone on with ends as what was not cut off.
+    """
     done = read(state, records.parse_json) or {}
-    for part in tqdm(range(0, len(y), PART), desc="AutoAttack", delay=3):
-        if str(part) not in done:
-            left = attack(x[part : part + PART], y[part : part + PART])
-            done[str(part)] = {name: flags.tolist() for name, flags in left.items()}
+    for first in tqdm(range(0, len(y), part), desc=name, delay=3):
+        if str(first) not in done:
+            torch.manual_seed(seed + first)
+            left = attack(x[first : first + part], y[first : first + part])
+            done[str(first)] = {key: flags.tolist() for key, flags in left.items()}
             records.write_json(state, done)
-    if left_out := [part for part in bnat.AUTOATTACK if part not in done["0"]]:
-        say(f"AutoAttack: {', '.join(done['0'])}; not {', '.join(left_out)}, which needs more classes")
-    return {name: torch.tensor([f for part in done.values() for f in part[name]]) for name in done["0"]}
+    return {key: torch.tensor([flag for one in done.values() for flag in one[key]]) for key in done["0"]}
+
+
+def say_left_out(measured):
+    """Tell a user which components of AutoAttack cannot attack a network of so few classes."""
+    if left_out := [component for component in bnat.AUTOATTACK if component not in measured]:
+        ran = [component for component in bnat.AUTOATTACK if component in measured]
+        say(f"AutoAttack: {', '.join(ran)}; not {', '.join(left_out)}, which needs more classes")
 
 
 def evaluate(exp, model, weights, data):
@@ -194,8 +202,10 @@ def evaluate(exp, model, weights, data):
         state = exp.out / "checkpoints" / f"{exp.name}.{name}.{weights[:10]}.{plan.EVALUATION}.json"
         torch.manual_seed(exp.run["seed"])
         with fits("BNAT_EVAL_BATCH", bnat.EVAL_BATCH):
-            in_parts = partial(autoattack_in_parts, state)
-            measured = plan.measure(model, data, settings, earlier=earlier, in_parts=in_parts)
+            kept = partial(in_parts, state, exp.run["seed"])
+            measured = plan.measure(model, data, settings, earlier=earlier, in_parts=kept)
+        if settings["kind"] == "autoattack":
+            say_left_out(measured)
         encoded = {key: records.encode(value) for key, value in measured.items()}
         content = encoded | dict(settings=settings, weights=weights)
         records.write_anew(home / f"{name}.json", content)

@@ -364,6 +364,33 @@ def test_an_interrupted_autoattack_goes_on_and_leaves_nothing(root, monkeypatch)
     assert runs.run(exp)["autoattack"] and not state.exists()
 
 
+def test_what_is_measured_in_parts_goes_on_after_a_kill_to_the_same_end(tmp_path, monkeypatch):
+    x, y, seen = torch.rand(7, 3, 8, 8), torch.zeros(7), []
+
+    def attack(images, labels):
+        seen.append(len(images))
+        return dict(robust=torch.rand(len(images)) > 0.5)
+
+    def parts(state, **settings):
+        return runs.in_parts(tmp_path / state, 10, attack, x, y, part=3, name="attack", **settings)["robust"]
+
+    uncut = parts("uncut.json")
+    assert seen == [3, 3, 1] and len(uncut) == 7
+    write = records.write_json
+
+    def killed(path, content):
+        write(path, content)
+        if "3" in content:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(records, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        parts("cut.json")
+    monkeypatch.setattr(records, "write_json", write)
+    seen.clear()
+    assert parts("cut.json").equal(uncut) and seen == [1], "the parts that were done are not done again"
+
+
 def foreign(trained):
     """A state_dict with other names, in the same order."""
     return {f"net.{number}": value for number, value in enumerate(trained.state_dict().values())}
@@ -613,6 +640,14 @@ def test_weights_are_committed_of_every_network_that_the_report_judges_and_of_no
     assert set(without) <= {0, 1, 2}, "those of the first study, and no other"
     first = experiment("pretrain", norm="instance", epsilon=0)  # from which 02 starts with -p norm instance
     assert len(drop_weights.FURTHER) == 12 and first.name not in drop_weights.FURTHER
+
+
+def test_weights_stay_until_the_small_radii_are_measured(tmp_path):
+    folder = tmp_path / sorted(drop_weights.FURTHER)[0]
+    folder.mkdir()
+    assert not drop_weights.dispensable(folder)
+    (folder / "small_eps8_steps20_random2000.json").write_text("{}")
+    assert drop_weights.dispensable(folder)
 
 
 def test_a_report_shows_the_evaluation_on_most_images_and_a_run_the_one_it_asked_for(root):
