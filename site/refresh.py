@@ -13,7 +13,7 @@ from study.decide import claims, select
 from study.define import parameters
 from study.define.experiment import experiment
 from study.define.rows import EVERY
-from study.show import answer, tables
+from study.show import answer, claim_tables, tables
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOWN = ("finetuned", "random", "perceptron", "linear", "at")  # the rows of the README's table
@@ -30,7 +30,7 @@ def readme(text):
     """The README with its answer and its tables from the records, and a table of the parameters."""
     known = select.study_rows(rows=EVERY)
     decided = claims.decide(known, "cpu")
-    made = (tables.main({key: known[key] for key in SHOWN}), tables.claims(decided))
+    made = (tables.main({key: known[key] for key in SHOWN}), claim_tables.claims(decided))
     by_head = {table.index.name: table for table in made}
 
     def renew(block):

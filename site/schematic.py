@@ -24,8 +24,8 @@ def box(axis, x, width, text, colour, edge="#555555", line=0.8):
 
 
 def arrow(axis, start, end, **style):
-    given = dict(arrowstyle="-|>", mutation_scale=7, color="#555555", linewidth=0.8, shrinkA=0, shrinkB=0)
-    axis.add_patch(FancyArrowPatch(start, end, **given | style))
+    usual = dict(arrowstyle="-|>", mutation_scale=7, color="#555555", linewidth=0.8, shrinkA=0, shrinkB=0)
+    axis.add_patch(FancyArrowPatch(start, end, **usual | style))
 
 
 def draw():

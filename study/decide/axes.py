@@ -25,57 +25,57 @@ TUNING = {name: (f"tuning_{kind}", flags) for name, (kind, flags) in TEST.items(
 TUNING_CLEAN = {name: TUNING[name] for name in ("clean", "PGD-20")}  # where clean accuracy is what chooses
 
 
-def along(name, values, keys, **given):
+def along(name, values, keys, **parameters):
     """{key: {value: {seed: record}}} of some rows at each value of a notebook parameter, where they ran."""
     axis, known, rows = {}, {}, {}
     for key in keys:
         own = {parameter: value for parameter, value in EVERY[key].parameters.items() if parameter != name}
         rows[key] = replace(EVERY[key], parameters=own)
     for value in values:
-        for key, seeds in study_rows(rows=rows, known=known, **given | {name: value}).items():
+        for key, seeds in study_rows(rows=rows, known=known, **parameters | {name: value}).items():
             if seeds:
                 axis.setdefault(key, {})[value] = seeds
     return axis
 
 
-def first_study(**given):
+def first_study(**parameters):
     """{key: {seed: record}} of the first study, which was shorter and tuned otherwise."""
     rows = {
         key: replace(row, parameters=row.parameters | row.first_study)
         for key, row in (ROWS | CONTROLS).items()
         if row.first_study
     }
-    return study_rows(rows=rows, **given)
+    return study_rows(rows=rows, **parameters)
 
 
-# given, in what follows: the parameters of a reading notebook, "profile" among them
-def tuning(keys=TUNED_ROWS, lengths=TUNED, **given):
+# parameters, in what follows: those of a reading notebook, "profile" among them
+def tuning(keys=TUNED_ROWS, lengths=TUNED, **parameters):
     """Accuracy on images kept for tuning alone, against the learning rate, with weight decay and without."""
-    info = bnat.DATASETS[given.get("data") or PROFILES[given["profile"]]["data"]]
+    info = bnat.DATASETS[parameters.get("data") or PROFILES[parameters["profile"]]["data"]]
     images = info["images"] - max(info["images"] // 10, info["held_out"])  # what nothing else is kept for
-    given |= dict(train_images=images, pretrain_images=images) | lengths
-    without = along("lr", RATES, keys, weight_decay=0, **given)
-    return along("lr", RATES, keys, **given) | {(key, NO_DECAY): runs for key, runs in without.items()}
+    parameters |= dict(train_images=images, pretrain_images=images) | lengths
+    without = along("lr", RATES, keys, weight_decay=0, **parameters)
+    return along("lr", RATES, keys, **parameters) | {(key, NO_DECAY): runs for key, runs in without.items()}
 
 
-def other_rates(**given):
+def other_rates(**parameters):
     """Accuracy of the arms on the test images at every learning rate of the grid; it chooses nothing."""
-    return along("lr", RATES, ARMS, **given)
+    return along("lr", RATES, ARMS, **parameters)
 
 
-def budget(**given):
+def budget(**parameters):
     """Accuracy against the adversarial epochs; apart, the first study's, at learning rates of its own."""
-    own = {PROFILES[given["profile"]][f"{step}_at"][0] for step in ("pretrain", "finetune", "scratch")}
-    axis = along("epochs", sorted({5, 10, 30} | own), TRAINED, **given)
-    for key, seeds in first_study(**given).items():
+    own = {PROFILES[parameters["profile"]][f"{step}_at"][0] for step in ("pretrain", "finetune", "scratch")}
+    axis = along("epochs", sorted({5, 10, 30} | own), TRAINED, **parameters)
+    for key, seeds in first_study(**parameters).items():
         if seeds and key in TRAINED:
             axis[key, "first study"] = {FIRST_STUDY[key]["epochs"]: seeds}
     return axis
 
 
-def radius(**given):
+def radius(**parameters):
     """Accuracy under attacks of the ε (1/255) that the network was trained with."""
-    return along("epsilon", RADII, (*ARMS, "two_stages", "at", "linear"), **given)
+    return along("epsilon", RADII, (*ARMS, "two_stages", "at", "linear"), **parameters)
 
 
 def explored(points_of):
@@ -95,24 +95,24 @@ def gaps(radii):
     }
 
 
-def capacity(**given):
+def capacity(**parameters):
     """Accuracy of BN-only AT and of AT against the number of BN's parameters, over width and depth."""
     archs = ("resnet20x0.5", "resnet20", "resnet20x2", "resnet20x4", "resnet56")
     axis = {}
     for key, points in along(
-        "arch", archs, (*ARMS, "two_stages", "at"), **given | dict(arch_options=None)
+        "arch", archs, (*ARMS, "two_stages", "at"), **parameters | dict(arch_options=None)
     ).items():
         sizes = {arch: bn_parameters(next(iter(seeds.values()))) for arch, seeds in points.items()}
         axis[key] = {sizes[arch]: points[arch] for arch in sorted(points, key=sizes.get)}
     return axis
 
 
-def pretraining(**given):
+def pretraining(**parameters):
     """Accuracy after one epoch of BN-only AT against the epochs of standard training before; 0: random."""
-    given |= dict(epochs=1)
+    parameters |= dict(epochs=1)
     rate = {key: FIRST_STUDY[key]["lr"] for key in ARMS}
-    axis = along("pretrain_epochs", (1, 2, 5, 8, 10, 15), ("finetuned",), lr=rate["finetuned"], **given)
-    random = study_rows(rows=dict(random=ROWS["random"]), lr=rate["random"], **given)["random"]
+    axis = along("pretrain_epochs", (1, 2, 5, 8, 10, 15), ("finetuned",), lr=rate["finetuned"], **parameters)
+    random = study_rows(rows=dict(random=ROWS["random"]), lr=rate["random"], **parameters)["random"]
     return axis | ({"random": {0: random}} if random else {})
 
 

@@ -66,22 +66,22 @@ def on_most_images(rows, measure):
 def _part(rows, text, keys, profile, measure=ROBUST, **side):
     """The first row's accuracy, less the second's if there is one, by planned seed that the rows share."""
     seeds_planned = tuple(planned(keys, profile))
-    found = {
+    runs = {
         key: {seed: record for seed, record in rows.get(key, {}).items() if seed in seeds_planned}
         for key in keys
     }
-    found, notes = on_most_images(found, measure)
-    measured = {key: rates.of_seeds(seeds, measure) for key, seeds in found.items()}
+    runs, notes = on_most_images(runs, measure)
+    measured = {key: rates.of_seeds(seeds, measure) for key, seeds in runs.items()}
     if len(keys) == 1:
         values = measured[keys[0]]
     else:
-        values = rates.differences(*found.values(), measure)
+        values = rates.differences(*runs.values(), measure)
     if measure == ROBUST:
         notes += [
             f"R({short(key)}), seed {seed}, is corrected by AutoAttack"
             for seed in values
             for key in keys
-            if rates.robust_accuracy(found[key][seed])[1]
+            if rates.robust_accuracy(runs[key][seed])[1]
         ]
     lacking = tuple(key for key in keys if len(measured[key]) < 2)
     return Part(text, tuple(keys), values, seeds_planned, lacking=lacking, notes=tuple(notes), **side)
@@ -111,13 +111,13 @@ def _over_images(rows, part):
 
 def _take_off(rows, part):
     """Which of the adversarial trainings of random features behind a part took off; a note, or none."""
-    found = {seed: rows["random"][seed] for seed in part.values if rows["random"][seed].get("history")}
-    stayed = [seed for seed, record in found.items() if not rates.took_off(record)]
+    trainings = {seed: rows["random"][seed] for seed in part.values if rows["random"][seed].get("history")}
+    stayed = [seed for seed, record in trainings.items() if not rates.took_off(record)]
     if not stayed:
         return []
     which = ", ".join(map(str, stayed))
     return [
-        f"{len(found) - len(stayed)} of {len(found)} runs of random features took off; "
+        f"{len(trainings) - len(stayed)} of {len(trainings)} runs of random features took off; "
         f"this rests also on those that did not (seed {which})"
     ]
 

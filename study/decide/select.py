@@ -41,17 +41,17 @@ def as_asked(record, exp):
     return record | dict.fromkeys(other)
 
 
-def study_rows(profile="cpu", rows=ROWS, known=None, **given):
+def study_rows(profile="cpu", rows=ROWS, known=None, **parameters):
     """{key: {seed: record}} of rows {key: Row} at a profile's settings or others given.
 
-    given: parameters of those rows that do not have their own. known: a dict that keeps what was read, for
+    parameters: of those rows that do not have their own. known: a dict that keeps what was read, for
     further calls. What was measured otherwise than the row asks for is hidden; a row that was not run has no
     seeds.
     """
     known, chosen = {} if known is None else known, {}
     for key, row in rows.items():
         try:
-            exp = experiment(row.step, profile=profile, **row.among(given))
+            exp = experiment(row.step, profile=profile, **row.among(parameters))
         except ValueError:  # no such row of this network, as of a classifier without BN
             chosen[key] = {}
             continue
@@ -60,7 +60,7 @@ def study_rows(profile="cpu", rows=ROWS, known=None, **given):
             known[place] = all_records(exp)
         chosen[key] = {}
         for seed in sorted({record["run"]["seed"] for record in known[place].values()}):
-            of_seed = experiment(row.step, profile=profile, **row.among(given) | dict(seed=seed))
+            of_seed = experiment(row.step, profile=profile, **row.among(parameters) | dict(seed=seed))
             if of_seed.name in known[place]:
                 chosen[key][seed] = as_asked(known[place][of_seed.name], of_seed)
     return chosen
@@ -98,8 +98,8 @@ def shipped(exp):
     """The ResNet-18 of the package pyautoattack before, and every run that started from it."""
     if exp.run["data"] != "cifar10":
         return {}
-    given = dict(profile=exp.profile, data="cifar10", arch="resnet18", epsilon=0)
-    other = experiment("pretrain", **given, pretrain_weights="pyautoattack")
+    parameters = dict(profile=exp.profile, data="cifar10", arch="resnet18", epsilon=0)
+    other = experiment("pretrain", **parameters, pretrain_weights="pyautoattack")
     every = all_records(other)
     chosen = {"before": every.get(other.name)}
     for name, record in every.items():

@@ -15,13 +15,13 @@ STUDY_LENGTH = 5  # epochs; a shorter training has not had the time
 
 def trainings(exp):
     """{name: (recipe, record)} of every BN-only AT over random features at the data, network, ε of `exp`."""
-    every, found = all_records(exp), {}
+    every, runs = all_records(exp), {}
     for name, record in every.items():
         run, parent = record["run"], every.get(record["run"]["parent"])
         how = recipe(run, parent and parent["run"])
         if how and run["trainable"] == "bn" and run["epsilon"] == exp.held_out_epsilon:
-            found[name] = how, record
-    return found
+            runs[name] = how, record
+    return runs
 
 
 def recipe(run, parent=None):
@@ -41,10 +41,10 @@ def recipe(run, parent=None):
     return ", ".join([name, *changed])
 
 
-def groups(found):
+def groups(runs):
     """{(recipe, learning rate): [took off?, ...]} of the trainings as long as the study's, or longer."""
     grouped = {}
-    for how, record in found.values():
+    for how, record in runs.values():
         run = record["run"]
         if run["epochs"] >= STUDY_LENGTH:
             grouped.setdefault((how, run["lr"]), []).append(rates.took_off(record))

@@ -114,11 +114,11 @@ def check_rows(checks):
 
 def transfer_row(pgd, transfers):
     """The row of the examples of other networks. pgd: the network's own evaluation, or None."""
-    found = []
+    pairs = []
     if pgd:
         n = pgd["robust"].size
-        found = [[pgd["robust"][: flags.size], flags[:n]] for flags in transfers]
-    strongest = max(found, key=lambda pair: pair[0].mean() - pair[1].mean(), default=[])
+        pairs = [[pgd["robust"][: flags.size], flags[:n]] for flags in transfers]
+    strongest = max(pairs, key=lambda pair: pair[0].mean() - pair[1].mean(), default=[])
     return row("no other network's examples are stronger", strongest, falls)
 
 

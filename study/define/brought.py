@@ -47,11 +47,11 @@ def _content(path, size, modified):
 def _contents(root, both):
     """[(path below root, SHA-256 of its content)] of every image of both splits."""
     paths = [Path(path) for split in both for path, _ in split.samples]
-    found = []
+    files = []
     for path in tqdm(paths, desc=f"reading {root}", delay=3):
         seen = path.stat()
-        found.append((str(path.relative_to(root)), _content(path, seen.st_size, seen.st_mtime_ns)))
-    return found
+        files.append((str(path.relative_to(root)), _content(path, seen.st_size, seen.st_mtime_ns)))
+    return files
 
 
 def register(data_dir, image_size):

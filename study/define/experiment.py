@@ -85,7 +85,7 @@ def identity(run):
     return f"{run['step']}_{arch}_{run['trainable']}_eps{run['epsilon']:g}_seed{run['seed']}_{digest}"
 
 
-def experiment(step, **given):
+def experiment(step, **values):
     """Check the parameters of one run and fill in the profile's defaults; trains and writes nothing.
 
     step: "pretrain" or "scratch" (from random initialisation: all weights, a part) or "finetune" (a part,
@@ -94,7 +94,7 @@ def experiment(step, **given):
     what it got.
     """
     filled = {name: field.default for name, field in parameters.Parameters.model_fields.items()}
-    filled |= {name: value for name, value in given.items() if value is not None or name not in filled}
+    filled |= {name: value for name, value in values.items() if value is not None or name not in filled}
     p = checked(filled)
     defaults, data = PROFILES[p.profile], p.data or PROFILES[p.profile]["data"]
     if data == "folder":
@@ -123,20 +123,20 @@ def experiment(step, **given):
     )
 
 
-def parent_of(given, usual):
+def parent_of(values, usual):
     """The step and the parameters of the network that 02_bn_finetune starts from.
 
-    given: the parameters of 02, those that are left out or None at their defaults; usual: the profile's ε. A
-    parent is judged at the ε of what starts from it.
+    values: the parameters of 02, those that are left out or None at their defaults; usual: the profile's ε.
+    A parent is judged at the ε of what starts from it.
     """
-    given = {name: value for name, value in given.items() if value is not None}
-    parent = {"epsilon": given.get("pretrain_epsilon", 0)}
-    parent |= {name: given[name] for name in SHARED if name in given}
-    parent |= {theirs: given[own] for own, theirs in OF_THE_PARENT.items() if own in given}
-    judged_at = given.get("epsilon") or usual
+    values = {name: value for name, value in values.items() if value is not None}
+    parent = {"epsilon": values.get("pretrain_epsilon", 0)}
+    parent |= {name: values[name] for name in SHARED if name in values}
+    parent |= {theirs: values[own] for own, theirs in OF_THE_PARENT.items() if own in values}
+    judged_at = values.get("epsilon") or usual
     if judged_at != (parent["epsilon"] or usual):
         parent.setdefault("eval_epsilon", judged_at)
-    return PRETRAINED[given.get("pretrain_trainable", "all")], parent
+    return PRETRAINED[values.get("pretrain_trainable", "all")], parent
 
 
 def _parent(p):
@@ -147,8 +147,8 @@ def _parent(p):
             "pretrain_trainable, pretrain_epochs, pretrain_images and pretrain_epsilon must be left out with "
             f"pretrain_weights, which nobody trains here; got {trained}"
         )
-    step, given = parent_of(dict(p), PROFILES[p.profile]["epsilon"])
-    return experiment(step, **given)
+    step, values = parent_of(dict(p), PROFILES[p.profile]["epsilon"])
+    return experiment(step, **values)
 
 
 def _run(step, p, defaults, data, parent):

@@ -42,7 +42,7 @@ def cell(step):
     return "\n".join(lines)
 
 
-def given(cells, values):
+def parameters(cells, values):
     """A notebook's parameters from its `In` and `globals()`, as papermill or a reader set them, as a dict.
 
     ValueError for a name that papermill was given and that the notebook does not have: it would run with a

@@ -22,11 +22,11 @@ class Row:
     colour: str | None = None
     first_study: dict | None = None  # what the first study did otherwise, if it had this row
 
-    def among(self, given):
+    def among(self, others):
         """The parameters of this row where others are given: its own win, another network's options go."""
         if "arch" in self.parameters:
-            given = {name: value for name, value in given.items() if name != "arch_options"}
-        return given | self.parameters
+            others = {name: value for name, value in others.items() if name != "arch_options"}
+        return others | self.parameters
 
 
 def by_key(*rows):

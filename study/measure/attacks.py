@@ -38,5 +38,6 @@ def survivors(model, x, y, eps, steps=20):
 
 def at_radii(model, x, y, radii, steps=20):
     """R at several radii in 1/255, and at 0: {"0": bool [n], "0.25": bool [n], ...}."""
-    found = {f"{radius:g}": survivors(model, x, y, radius / 255, steps) for radius in radii}
-    return {"0": next(iter(found.values()))[0]} | {radius: robust for radius, (_, robust) in found.items()}
+    outcomes = {f"{radius:g}": survivors(model, x, y, radius / 255, steps) for radius in radii}
+    clean = next(iter(outcomes.values()))[0]
+    return {"0": clean} | {radius: robust for radius, (_, robust) in outcomes.items()}

@@ -62,16 +62,16 @@ def batch_statistics(model, x):
 
     x: batches of BATCH images, one after the other, each run in train mode.
     """
-    found, clone = {path: ([], []) for path in bn_layers(model)}, in_train_mode(model)
+    moments, clone = {path: ([], []) for path in bn_layers(model)}, in_train_mode(model)
 
     def look(path, layer, inputs, _):
-        found[path][0].append(inputs.mean((0, 2, 3)))
-        found[path][1].append(inputs.var((0, 2, 3), unbiased=False).clamp_min(1e-10))
+        moments[path][0].append(inputs.mean((0, 2, 3)))
+        moments[path][1].append(inputs.var((0, 2, 3), unbiased=False).clamp_min(1e-10))
 
     with watched(clone, look):
         for batch in x.split(BATCH):
             clone(batch)
-    return {path: (torch.stack(means), torch.stack(variances)) for path, (means, variances) in found.items()}
+    return {path: tuple(torch.stack(each) for each in pair) for path, pair in moments.items()}
 
 
 def apart(mean, deviation, means, deviations):
@@ -113,11 +113,11 @@ def gap(model, x, y, *, eps, pad, flip):
     eps: running statistics are those of augmented images, with zero padding that others do not have. For both
     "tid_mean_…", "tid_deviation_…" (`disagreement`) and "floor_mean_…", "floor_deviation_…" (`scatter`).
     """
-    x, found = bnat.to_float(bnat.augment(x, pad, flip)), {}
+    x, measured = bnat.to_float(bnat.augment(x, pad, flip)), {}
     for name, images in (("clean", x), ("adversarial", adversarial(model, x, y, eps=eps))):
-        found[f"tid_mean_{name}"], found[f"tid_deviation_{name}"] = disagreement(model, images)
-        found[f"floor_mean_{name}"], found[f"floor_deviation_{name}"] = scatter(model, images)
-    return found
+        measured[f"tid_mean_{name}"], measured[f"tid_deviation_{name}"] = disagreement(model, images)
+        measured[f"floor_mean_{name}"], measured[f"floor_deviation_{name}"] = scatter(model, images)
+    return measured
 
 
 @torch.no_grad()
@@ -133,7 +133,9 @@ def ranges(model, x):
     with watched(model, look), bnat.eval_mode(model):
         for part in x.split(bnat.EVAL_BATCH):
             model(bnat.to_float(part))
-    return [torch.cat([found[path] for path in bn_layers(model)]).float().cpu() for found in (low, high)]
+    return [
+        torch.cat([measured[path] for path in bn_layers(model)]).float().cpu() for measured in (low, high)
+    ]
 
 
 def readouts(model, x, y):
@@ -141,10 +143,10 @@ def readouts(model, x, y):
 
     Without BN LIGS alone.
     """
-    found = dict(ligs=smoothness(model, x, y))
+    measured = dict(ligs=smoothness(model, x, y))
     if bn_layers(model):
-        found["lowest"], found["highest"] = ranges(model, x)
-    return found
+        measured["lowest"], measured["highest"] = ranges(model, x)
+    return measured
 
 
 def with_statistics_of(model, x):
@@ -163,8 +165,8 @@ def by_source(model, train, x, y, *, eps):
     few, labels = bnat.to_float(train[0][: BATCHES * BATCH]), train[1][: BATCHES * BATCH]
     adv = adversarial(model, few, labels, eps=eps, steps=7)
     half = torch.arange(len(few), device=few.device)[:, None, None, None] % 2 == 0
-    found = {}
+    measured = {}
     for source, images in zip(SOURCES, (few, adv, torch.where(half, few, adv)), strict=True):
         other = with_statistics_of(model, images)
-        found[f"clean {source}"], found[f"R {source}"] = survivors(other, x, y, eps)
-    return found
+        measured[f"clean {source}"], measured[f"R {source}"] = survivors(other, x, y, eps)
+    return measured

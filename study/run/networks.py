@@ -52,11 +52,11 @@ def refuse_other_source(run):
         )
 
 
-def _options(function, given, classes):
+def _options(function, options, classes):
     """The keyword arguments of a call: those given, and num_classes where the function takes it."""
     taken = inspect.signature(function).parameters
     takes = "num_classes" in taken or any(p.kind is p.VAR_KEYWORD for p in taken.values())
-    return (dict(num_classes=classes) if takes else {}) | given
+    return (dict(num_classes=classes) if takes else {}) | options
 
 
 def _own(path, data, normalize, options):
@@ -87,8 +87,8 @@ def build(run, parent=None):
         model = _own(run["arch"], run["data"], run.get("normalize", True), run.get("arch_options", {}))
     else:
         foreign = "pretrain_weights" in (parent or run)  # trained elsewhere, on images as they are
-        given = dict(normalize=run.get("normalize", not foreign), norm=run.get("norm", "batch"))
-        model = normalisations.network(run["arch"], run["data"], **given)
+        settings = dict(normalize=run.get("normalize", not foreign), norm=run.get("norm", "batch"))
+        model = normalisations.network(run["arch"], run["data"], **settings)
     if run.get("gamma_start") == "uniform":
         for module in model.modules():
             if isinstance(module, bnat.BN):

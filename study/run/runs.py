@@ -194,8 +194,8 @@ def evaluate(exp, model, weights, data):
     """Make and write the evaluations of an experiment that its record does not have yet."""
     home, wanted = exp.out / "records" / exp.name, plan.evaluations(exp)
     orders = (folders(exp), folders(exp)[::-1])  # two trainings may have left other weights under one name
-    found = (read_record(*order) for order in orders)
-    earlier = next(dict(record["evaluations"]) for record in found if record["weights"] == weights)
+    both = (read_record(*order) for order in orders)
+    earlier = next(dict(record["evaluations"]) for record in both if record["weights"] == weights)
     for name, settings in wanted.items():
         if name in earlier:
             continue

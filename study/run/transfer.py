@@ -20,14 +20,14 @@ from study.run.records import folders, read_record
 from study.run.weights import digest, trained
 
 
-def between(networks, given):
+def between(networks, parameters):
     """PGD-20 examples made on each row's network, {key: record}, shown to all of these.
 
-    given: the parameters of a reading notebook. Returns {source: {target: bool [n]}}, by key.
+    parameters: those of a reading notebook. Returns {source: {target: bool [n]}}, by key.
     """
-    images = PROFILES[given["profile"]]["curve_images"]
+    images = PROFILES[parameters["profile"]]["curve_images"]
     own = {
-        key: experiment(ROWS[key].step, **ROWS[key].among(given) | dict(seed=record["run"]["seed"]))
+        key: experiment(ROWS[key].step, **ROWS[key].among(parameters) | dict(seed=record["run"]["seed"]))
         for key, record in networks.items()
     }
     return {source: transfer(own, exp, images) for source, exp in own.items()}

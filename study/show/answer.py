@@ -8,7 +8,7 @@ from study.decide import claims, rates
 from study.decide.statistics import share, sign_flip
 from study.decide.verdicts import exceeds, exceeds_by_signs, quoted
 from study.define.rows import ARMS
-from study.show import tables
+from study.show import claim_tables
 
 IN_SHORT = 3  # lines of the answer that a reader of the README sees first
 KNOWN = 10  # the seed that was known when C6 went over to the sign-flip test (04's ledger)
@@ -100,7 +100,7 @@ def random(rows, decided, measure):
             f"; {len(stayed)} of {len(rows['random'])} trainings stayed a constant classifier's, the others "
             f"reach {rates.text(started, measure)}"
         )
-    return f"{text}. That this is no meaningful robustness (C5): {tables.verdict(decided['C5'])}."
+    return f"{text}. That this is no meaningful robustness (C5): {claim_tables.verdict(decided['C5'])}."
 
 
 def compared(rows, decided, measure):
@@ -227,9 +227,9 @@ def features(exp, decided):
     if primary.verdict == "confirmed":
         return (
             f"**Trained features let BN-only AT start** (C6). That it is the features is not shown: C6s, "
-            f"random features with the same two stages, is {tables.verdict(control)}."
+            f"random features with the same two stages, is {claim_tables.verdict(control)}."
         )
-    both = f"C6 is {tables.verdict(primary)}, C6s {tables.verdict(control)}"
+    both = f"C6 is {claim_tables.verdict(primary)}, C6s {claim_tables.verdict(control)}"
     return f"That it is the features is not shown: {both}."
 
 

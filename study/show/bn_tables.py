@@ -136,11 +136,11 @@ def rank(values, layer):
     return pd.Series(values).groupby(layer).rank(pct=True)
 
 
-def correlate(xs, ys, given=None):
+def correlate(xs, ys, third=None):
     """Spearman's ρ of two features' values, with the rank of a third taken out of both."""
-    if given is None:
+    if third is None:
         return spearmanr(xs, ys).statistic
-    xy, xz, yz = (spearmanr(*two).statistic for two in ((xs, ys), (xs, given), (ys, given)))
+    xy, xz, yz = (spearmanr(*two).statistic for two in ((xs, ys), (xs, third), (ys, third)))
     return (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
 
 

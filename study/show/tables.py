@@ -1,7 +1,7 @@
 """The report's tables, each a pandas DataFrame made from records, and how they are written and shown.
 
 Decided here: columns and their formats; labels are printed here, for the keys that come. Not here: the
-numbers' meaning (decide/statistics.py), verdicts (decide/claims.py), tables of the checks (trust_tables.py)
+numbers' meaning (decide/statistics.py), tables of claims (claim_tables.py), of the checks (trust_tables.py)
 and of BN (bn_tables.py, norm_tables.py).
 """
 
@@ -10,7 +10,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from scipy.stats import entropy
 
-from study.decide import axes, rates, take_off, trust, verdicts
+from study.decide import axes, rates, take_off, trust
 from study.decide.statistics import mean_sd, paired, percent, proportion, share
 from study.define.rows import label
 from study.measure import plan
@@ -25,14 +25,14 @@ TINTS = {
 
 def tint(cell):
     """The background of a cell that is a verdict."""
-    colour = TINTS.get(str(cell).split(" (")[0].split(",")[0])
+    colour = TINTS.get(cell)
     return f"background-color: {colour}; color: black" if colour else ""
 
 
-def save(table, exp, name, shown=None):
-    """Write a table to out/<profile>/figures/<name>.csv; return it, or columns of it, for a notebook."""
+def save(table, exp, name):
+    """Write a table to out/<profile>/figures/<name>.csv; return it for a notebook."""
     records.keep(exp, {f"{name}.csv": table.to_csv().encode()})
-    return styled(table if shown is None else table[shown], name)
+    return styled(table, name)
 
 
 def listed(table, exp, name):
@@ -42,9 +42,11 @@ def listed(table, exp, name):
     return Markdown(f"{rows}: [figures/{name}.csv](../figures/{name}.csv)")
 
 
-def styled(table, name):
-    """A table as a notebook shows it."""
+def styled(table, name, verdicts=None):
+    """A table as a notebook shows it. verdicts: of the rows, where the column `verdict` says more."""
     style = table.style.format(precision=1).set_uuid(name).map(tint)  # an id of its own, the same each time
+    if verdicts is not None:
+        style.apply(lambda column: [tint(verdict) for verdict in verdicts], subset=["verdict"])
     left = [{"selector": "td, th", "props": "text-align: left; vertical-align: top"}]
     return HTML(style.set_table_styles(left).to_html())
 
@@ -179,52 +181,6 @@ def pairs(rows):
                 both = trust.on_shared(*first, *second) or (None, None)
                 row |= {f"{name}: {column}": value for column, value in compared(*both).items()}
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("pair")
-
-
-def verdict(claim):
-    """A claim's verdict as text, with its size, and the number of seeds while planned ones are missing."""
-    size = f" ({claim.size})" if claim.size else ""
-    return f"{claim.verdict}{size}" + (f", interim: {claim.interim}" if claim.interim else "")
-
-
-def interval_of(part):
-    """Of a part of a claim the mean and its interval, as text."""
-    mean, low, high = part.interval()
-    if not np.isfinite([mean, low, high]).all():
-        return "–"
-    return f"{mean:{part.sign}.1f} [{low:{part.sign}.1f}, {high:{part.sign}.1f}]"
-
-
-def points_of(claim):
-    """The numbers that a claim was judged by: up to two parts; of more, the one furthest from confirmed."""
-    if len(claim.parts) == 1:
-        return interval_of(claim.parts[0])
-    if len(claim.parts) == 2:
-        return "; ".join(f"{part.text}: {interval_of(part)}" for part in claim.parts)
-    if not np.isfinite([claim.mean, claim.low, claim.high]).all():
-        return "–"
-    least = f"{claim.mean:+.1f} [{claim.low:+.1f}, {claim.high:+.1f}]"
-    return f"{least}, of {len(claim.parts)} the furthest from confirmed"
-
-
-def parts(claim):
-    """Each part of a claim that is corrected for their number after Holm, a row each."""
-    p_of, table = verdicts.after_holm(claim.parts), {}
-    for part in claim.parts:
-        p = p_of.get(part.text)
-        table[part.text] = {"points [95 %] (seeds)": rates.points(part.values, part.sign)}
-        table[part.text]["p, after Holm"] = "–" if p is None else f"{p:.3f}"
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("difference")
-
-
-def claims(decided):
-    """The claims with their rules and verdicts, a row each."""
-    table = {}
-    for c in decided:
-        table[c.key] = {"statement": c.statement, "rule": c.rule, "statistic": c.statistic}
-        table[c.key] |= {"points [95 %]": points_of(c), "seeds": len(c.seeds), "verdict": verdict(c)}
-        table[c.key] |= {"beside": c.note or "–"}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("claim")
 
 
 def costs(every):

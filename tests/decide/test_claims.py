@@ -9,7 +9,7 @@ from test_rates import with_autoattack
 from study.decide import claims, verdicts
 from study.decide.claims import c1, c2, c3, c4, c5, c6, c6b, c6s, c7
 from study.define.rows import label
-from study.show import tables
+from study.show import claim_tables
 
 PROFILE = "cpu"
 SEEDS, THREE = range(10, 16), [10, 11, 12]
@@ -302,9 +302,9 @@ def test_a_seed_on_fewer_images_is_left_out_and_that_is_said():
 def test_a_difference_is_written_with_its_sign_and_an_accuracy_without():
     rows = standard(88, 0, sd=0) | dict(at=constant(30), finetuned=constant(20))
     assert c1(rows, PROFILE).note == "clean(standard): 88.0 [88.0, 88.0] (3); R(standard): 0.0 [0.0, 0.0] (3)"
-    assert tables.points_of(c2(rows, PROFILE)) == "+10.0 [+10.0, +10.0]"
+    assert claim_tables.points_of(c2(rows, PROFILE)) == "+10.0 [+10.0, +10.0]"
     assert (
-        tables.points_of(c1(rows, PROFILE))
+        claim_tables.points_of(c1(rows, PROFILE))
         == "clean(standard): 88.0 [88.0, 88.0]; R(standard): 0.0 [0.0, 0.0]"
     )
 

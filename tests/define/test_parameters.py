@@ -188,7 +188,7 @@ def test_papermill_s_parameters_are_told_from_other_names():
         "# Parameters\nseed = 3\n",
         "import sys\nother = 1",
     ]
-    assert notebook.given(cells, dict(profile="quick", seed=3, other=1)) == dict(profile="quick", seed=3)
+    assert notebook.parameters(cells, dict(profile="quick", seed=3, other=1)) == dict(profile="quick", seed=3)
 
 
 def test_a_name_that_the_notebook_does_not_have_is_refused():
@@ -196,7 +196,7 @@ def test_a_name_that_the_notebook_does_not_have_is_refused():
     with pytest.raises(
         ValueError, match="^a parameter of this notebook must be one of profile, seed; got 'sed'$"
     ):
-        notebook.given(cells, {})
+        notebook.parameters(cells, {})
 
 
 def test_figures_of_unusual_runs_have_names_of_their_own():

@@ -9,7 +9,8 @@ from planted import evaluation, flags, record, seeds
 from study.decide import axes, claims, select, trust
 from study.define.experiment import experiment
 from study.define.rows import CONTROLS, ROWS, label
-from study.show import answer, figures, insights, sentences, tables, trust_tables
+from study.run import records
+from study.show import answer, claim_tables, figures, insights, sentences, tables, trust_tables
 
 TRAINED, RANDOM, LINEAR = label("finetuned"), label("random"), label("linear")
 
@@ -171,11 +172,16 @@ def test_r_in_the_main_table_is_corrected_by_autoattack_as_in_the_claims():
     assert table["R and AutoAttack, two-phase % (random 250 images)"] == "36.0 ± 0.0 (2)"
 
 
-def test_a_claim_s_verdict_says_its_size_and_that_seeds_are_missing():
+def test_a_claim_s_verdict_says_its_size_and_that_seeds_are_missing(monkeypatch):
     found = rows(finetuned=[24, 24.2], linear=[16, 16])
-    table = tables.claims(claims.decide(found, "cpu"))
+    decided = claims.decide(found, "cpu")
+    table = claim_tables.claims(decided)
     assert table.loc["C4", "verdict"] == "confirmed (meaningful), interim: 2 of 3 seeds"
-    assert tables.tint(table.loc["C4", "verdict"]) == tables.tint("confirmed") != ""
+    monkeypatch.setattr(records, "keep", lambda exp, files: None)
+    html = claim_tables.save(decided, None, "claims").data
+    tinted = html[: html.index("</style>")]
+    c4 = list(table.index).index("C4")
+    assert f"#T_claims_row{c4}_col3" in tinted.split(tables.tint("confirmed"))[0], "a verdict has its colour"
     assert table.loc["C2", "verdict"] == "not yet run" and table.loc["C2", "points [95 %]"] == "–"
 
 
@@ -316,10 +322,10 @@ def test_c7_is_said_part_by_part_after_holm():
     claim = claims.c7(dict(norm_batch=standard(20, 21, 22)) | others | unsure, "cpu")
     said = sentences.said_of_norms(claim)
     assert "less robust in 2 of 8" in said and "less (5 %, after Holm) in 2, certainly more in 2." in said
-    table = tables.parts(claim)
+    table = claim_tables.parts(claim)
     assert list(table["p, after Holm"]) == ["0.000", "1.000", "1.000", "0.000"] * 2
     assert table.iloc[0, 0] == "-10.0 [-10.0, -10.0] (3)"
-    assert tables.points_of(claim).endswith("of 8 the furthest from confirmed")
+    assert claim_tables.points_of(claim).endswith("of 8 the furthest from confirmed")
 
 
 def test_c7_on_one_seed_is_inconclusive():
@@ -328,7 +334,7 @@ def test_c7_on_one_seed_is_inconclusive():
     said = sentences.said_of_norms(claim)
     assert said.startswith("BN is the less robust in 8 of 8")
     assert said.endswith("; 8 of them rest on one seed, which is inconclusive.")
-    assert set(tables.parts(claim)["p, after Holm"]) == {"–"}
+    assert set(claim_tables.parts(claim)["p, after Holm"]) == {"–"}
     assert sentences.said_of_norms(claims.c7({}, "cpu")) == "Not yet run."
 
 

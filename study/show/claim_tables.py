@@ -1,0 +1,67 @@
+"""Tables of claims: what was measured, over how many seeds, the verdict.
+
+Decided here: how a claim's numbers and verdict are written. Not here: the rules (decide/verdicts.py), which
+rows a claim is about (decide/claims.py).
+"""
+
+import numpy as np
+import pandas as pd
+
+from study.decide import rates, verdicts
+from study.run import records
+from study.show import tables
+
+SHOWN = ["statement", "points [95 %]", "seeds", "verdict"]  # in a notebook; the file has them all
+
+
+def verdict(claim):
+    """A claim's verdict as text, with its size, and the number of seeds while planned ones are missing."""
+    size = f" ({claim.size})" if claim.size else ""
+    return f"{claim.verdict}{size}" + (f", interim: {claim.interim}" if claim.interim else "")
+
+
+def interval_of(part):
+    """Of a part of a claim the mean and its interval, as text."""
+    mean, low, high = part.interval()
+    if not np.isfinite([mean, low, high]).all():
+        return "–"
+    return f"{mean:{part.sign}.1f} [{low:{part.sign}.1f}, {high:{part.sign}.1f}]"
+
+
+def points_of(claim):
+    """The numbers that a claim was judged by: up to two parts; of more, the one furthest from confirmed."""
+    if len(claim.parts) == 1:
+        return interval_of(claim.parts[0])
+    if len(claim.parts) == 2:
+        return "; ".join(f"{part.text}: {interval_of(part)}" for part in claim.parts)
+    if not np.isfinite([claim.mean, claim.low, claim.high]).all():
+        return "–"
+    least = f"{claim.mean:+.1f} [{claim.low:+.1f}, {claim.high:+.1f}]"
+    return f"{least}, of {len(claim.parts)} the furthest from confirmed"
+
+
+def parts(claim):
+    """Each part of a claim that is corrected for their number after Holm, a row each."""
+    p_of, table = verdicts.after_holm(claim.parts), {}
+    for part in claim.parts:
+        p = p_of.get(part.text)
+        table[part.text] = {"points [95 %] (seeds)": rates.points(part.values, part.sign)}
+        table[part.text]["p, after Holm"] = "–" if p is None else f"{p:.3f}"
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("difference")
+
+
+def claims(decided):
+    """The claims with their rules and verdicts, a row each."""
+    table = {}
+    for c in decided:
+        table[c.key] = {"statement": c.statement, "rule": c.rule, "statistic": c.statistic}
+        table[c.key] |= {"points [95 %]": points_of(c), "seeds": len(c.seeds), "verdict": verdict(c)}
+        table[c.key] |= {"beside": c.note or "–"}
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("claim")
+
+
+def save(decided, exp, name):
+    """Write the table of claims to out/<profile>/figures/<name>.csv; return what a notebook shows of it."""
+    table = claims(decided)
+    records.keep(exp, {f"{name}.csv": table.to_csv().encode()})
+    return tables.styled(table[SHOWN], name, [claim.verdict for claim in decided])
