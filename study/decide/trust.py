@@ -17,6 +17,8 @@ from study.measure import masking
 from study.measure.plan import CURVE
 
 FEWEST = 20  # images on which two attacks are compared
+NOT_RUN, TOO_FEW = "not yet run", "too few images"
+UNJUDGED = (NOT_RUN, TOO_FEW)  # verdicts that say nothing of the network
 
 
 def rises(flags):
@@ -42,15 +44,15 @@ def rarely(flags):
 def on_shared(first, index_first, second, index_second):
     """Two outcomes, bool [n] and bool [m], of the test images index_first, index_second: on those of both.
 
-    Empty where they share fewer than FEWEST: a paired test of a few images finds next to nothing.
+    Empty where they share none.
     """
     _, a, b = np.intersect1d(index_first, index_second, return_indices=True)
-    return [first[a], second[b]] if a.size >= FEWEST else []
+    return [first[a], second[b]] if a.size else []
 
 
 def row(expected, flags, suspect):
     """A row of `trust`. flags: outcomes in order, bool [n], none where not measured; suspect: their test."""
-    difference, verdict = "–", "not yet run"
+    difference, verdict = "–", NOT_RUN
     if len(flags) > 1:
         moved, low, high, _ = (100 * value for value in paired(flags[-1], flags[0]))
         difference = f"{moved:+.1f} [{low:+.1f}, {high:+.1f}]"
@@ -73,15 +75,22 @@ def outcomes_of(evaluation, key):
 
 
 def evaluation_rows(record):
-    """The rows that compare the record's evaluations, on the test images that two of them share."""
+    """The rows that compare the record's evaluations, on the test images that two of them share.
+
+    Of fewer than FEWEST without a verdict: a paired test of a few images finds next to nothing.
+    """
     pgd, aa = outcomes_of(record["pgd"], "robust"), outcomes_of(record["autoattack"], "robust")
     white_box, margin = outcomes_of(record["autoattack"], "fab-t"), outcomes_of(record["margin"], "robust")
     square, expected = outcomes_of(record["checks"], "square"), "the gradient-free attack is no stronger"
-    return {
+    rows = {
         "PGD → AutoAttack": row("AutoAttack leaves no more", on_shared(*pgd, *aa), rises),
         "white-box parts of AutoAttack → Square alone": row(expected, on_shared(*white_box, *square), falls),
         "PGD, then multi-targeted → Square alone": row(expected, on_shared(*margin, *square), falls),
     }
+    for each in rows.values():
+        if 0 < each["n"] < FEWEST:
+            each["verdict"] = TOO_FEW
+    return rows
 
 
 def check_rows(checks):
@@ -151,8 +160,8 @@ def trust(record, transfers=None):
     transfers: outcomes of this network under examples made on others, bool [n] each; None: not looked at,
     and no row. Columns: expected, the pattern of honest gradients; measured, accuracies in percent;
     difference, the last less the first, in points with its paired 95 % interval; n, images; verdict: "as
-    expected", "suspect", "not yet run" or, for
-    a `constant` network, "constant": no attack can move it, and the patterns say nothing. Suspect is
+    expected", "suspect", "not yet run", "too few images" or, for a `constant` network, "constant": no attack
+    can move it, and the patterns say nothing. Suspect is
     - an attack that certainly leaves more than a weaker one before it (the interval lies above 0);
     - a gradient-free attack, or one by way of another network, that certainly leaves less;
     - a curve that certainly rises with ε, or does not end below chance at four times the usual ε (Wilson
@@ -167,7 +176,7 @@ def trust(record, transfers=None):
     rows["PGD at 0, ⅛, ¼, ½, ¾, 1, 1½, 2, 4 x ε"] = curve_row(record["curve"], record["run"]["data"])
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("check")
     if constant(record):
-        table.loc[table.verdict != "not yet run", "verdict"] = "constant"
+        table.loc[~table.verdict.isin(UNJUDGED), "verdict"] = "constant"
     return table
 
 

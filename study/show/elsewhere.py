@@ -6,7 +6,7 @@ the intervals (decide/statistics.py), the checks and their sentence (decide/trus
 
 from study.decide import rates
 from study.decide.statistics import percent, proportion
-from study.decide.trust import trust
+from study.decide.trust import NOT_RUN, trust
 from study.run.terminal import say
 from study.show import sentences
 
@@ -32,7 +32,7 @@ def screen(exp, record):
         lines.append(f"  AutoAttack  {percent(proportion(attack['robust']))}, of {', '.join(parts)}")
     lines.append("  in percent [95 % interval] (test images); R survives PGD and multi-targeted PGD")
     table = trust(record)
-    looked = (table.verdict != "not yet run").any()
+    looked = (table.verdict != NOT_RUN).any()
     found = sentences.finding(table) if looked else "not looked for; check_images asks for it"
     lines.append(f"Gradient masking: {found}.")
     return "\n".join(lines)

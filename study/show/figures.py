@@ -43,44 +43,60 @@ def points(outcomes):
     return 100 * np.array([proportion(flags)[:3] for flags in outcomes]).reshape(-1, 3)
 
 
+LEARNING = ("held_out_clean", "held_out_robust")  # of each epoch, what is drawn from above
+
+
 def curves(networks):
     """Held-out accuracy after each epoch and robust accuracy against ε, a line a network {key: record}.
 
-    Trainings of different length have panels of their own; filled marks are clean accuracy, hollow ones
-    PGD-10's on the same held-out images.
+    Trainings of different length have columns of their own: clean accuracy above, PGD-10's on the same
+    held-out images below.
     """
     lengths = sorted({len(record["history"]) for record in networks.values() if record["history"]})
-    shape = dict(figsize=(7.2, 2.9), sharey=True, squeeze=False)
-    figure, axes = plt.subplots(1, len(lengths) + 1, **shape)
-    *learning, radii = axes[0]
-    info = [bnat.DATASETS[record["run"]["data"]] for record in networks.values()]
-    n = "/".join(sorted({f"{each['held_out']:,}" for each in info}))
-    for axis, length in zip(learning, lengths, strict=True):
-        axis.set(xlabel="epoch", title=f"{length} epoch{'s' if length > 1 else ''}")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    radii.set(xlabel="attack radius ε (1/255)", title="PGD, test images")
+    figure = plt.figure(figsize=(7.2, 4.0))
+    grid = figure.add_gridspec(2, len(lengths) + 1, width_ratios=[*[1] * len(lengths), 1.4])
+    radii = figure.add_subplot(grid[:, -1])
+    radii.set(xlabel="attack radius ε (1/255)", ylabel="robust accuracy (%)", title="PGD, test images")
+    panels = learning_panels(figure, grid, lengths)
     handles = []
     for place, (key, record) in enumerate(networks.items()):
         longer = dict(linestyle=":") if key in LONGER else {}
-        style = dict(color=colour(key) or f"C{place}", marker="o", clip_on=False)
+        style = dict(color=colour(key) or f"C{place}", marker="o", clip_on=False) | longer
         handles.append(plt.Line2D([], [], color=style["color"], marker="o", label=label(key), **longer))
         history = record["history"]
-        if history:
-            axis, epochs = learning[lengths.index(len(history))], [h["epoch"] for h in history]
-            axis.plot(epochs, [100 * h["held_out_clean"] for h in history], **style)
-            robust = [100 * h["held_out_robust"] for h in history]
-            axis.plot(epochs, robust, linestyle="--", markerfacecolor="white", **style)
+        for measured in LEARNING if history else ():
+            accuracies = [100 * epoch[measured] for epoch in history]
+            panels[len(history), measured].plot([epoch["epoch"] for epoch in history], accuracies, **style)
         if record["curve"]:
-            against_radius(radii, record["curve"], **style | longer)
-    for axis in axes[0]:
-        for each in info:
-            chance_line(axis, each["chance"])
-        axis.set_ylim(0, 100)
-    axes[0][0].set_ylabel(f"accuracy (%),\n{n} held-out images" if lengths else "accuracy (%)")
-    for what, style in (("clean", {}), ("PGD-10", dict(linestyle="--", markerfacecolor="white"))):
-        handles.append(plt.Line2D([], [], color="black", marker="o", label=f"by epoch: {what}", **style))
+            against_radius(radii, record["curve"], **style)
+    info = [bnat.DATASETS[record["run"]["data"]] for record in networks.values()]
+    n = "/".join(sorted({f"{each['held_out']:,}" for each in info}))
+    for chance in sorted({each["chance"] for each in info}):
+        for axis in figure.axes:
+            chance_line(axis, chance)
+        radii.annotate("chance", (0, 100 * chance + 0.5), fontsize=6, color="grey")
+    for axis in figure.axes:
+        axis.set_ylim(0, max(25, axis.get_ylim()[1]))  # a flat line looks flat
+    radii.set_ylim(0, 100)
+    if lengths:
+        for measured, name in zip(LEARNING, ("clean", "PGD-10"), strict=True):
+            panels[lengths[0], measured].set_ylabel(f"{name} (%),\n{n} held-out images")
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
+
+
+def learning_panels(figure, grid, lengths):
+    """{(epochs, key of LEARNING): axes} in the columns of a grid from the left, a row with one y-axis."""
+    panels = {}
+    for column, length in enumerate(lengths):
+        for row, key in enumerate(LEARNING):
+            beside = panels[lengths[0], key] if column else None
+            panels[length, key] = figure.add_subplot(grid[row, column], sharey=beside)
+            panels[length, key].tick_params(labelleft=not column, labelbottom=bool(row))
+            panels[length, key].xaxis.get_major_locator().set_params(integer=True)
+        panels[length, LEARNING[0]].set_title(f"{length} epoch{'s' if length > 1 else ''}")
+        panels[length, LEARNING[1]].set_xlabel("epoch")
+    return panels
 
 
 def against_radius(axis, curve, **style):

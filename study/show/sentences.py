@@ -7,6 +7,7 @@ Decided here: how a result is put into words, from numbers alone. Not here: the 
 import numpy as np
 
 from study.decide import axes, rates, trust, verdicts
+from study.decide.statistics import mean_sd
 from study.define.rows import label
 from study.show import tables, trust_tables
 
@@ -47,7 +48,7 @@ def finding(table):
         return "a constant classifier, to which the patterns do not apply"
     if "suspect" in verdicts_of:
         return f"suspect in {'; '.join(table.index[table.verdict == 'suspect'])}"
-    run = (table.verdict != "not yet run").sum()
+    run = (~table.verdict.isin(trust.UNJUDGED)).sum()
     return f"no sign of gradient masking in the {run} of {len(table)} checks that were run"
 
 
@@ -152,6 +153,8 @@ def best(tuned, judge="R"):
         elif lr == min(points):
             note = ", the lowest with a record"
         seeds = f"seed{'s' if len(shared) > 1 else ''} {', '.join(map(str, shared))}"
+        if len(judged[lr]) > len(shared):
+            note += f"; over all of its seeds {mean_sd(judged[lr].values())}"
         lines.append(f"- {label(key)}: {lr:g} ({judge} {means[lr]:.1f} % on {seeds}{note})")
     return "\n".join(lines) or "Not yet run."
 

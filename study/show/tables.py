@@ -19,7 +19,7 @@ from study.run import machines, records, sweeps
 TINTS = {
     "contradicted": "#f7c9ae", "suspect": "#f7c9ae", "undecided": "#fbe3d3", "confirmed": "#d6e9f6",
     "as expected": "#d6e9f6", "constant": "#eeeeee", "not yet run": "#eeeeee",
-    "exploratory": "#eeeeee",
+    "too few images": "#eeeeee", "exploratory": "#eeeeee",
 }  # fmt: skip
 
 

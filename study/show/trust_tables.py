@@ -6,11 +6,11 @@ Decided here: columns and their formats. Not here: when a network is suspect (de
 import numpy as np
 import pandas as pd
 
-from study.decide.trust import trust
+from study.decide.trust import UNJUDGED, trust
 from study.define.rows import label
 from study.show.tables import compared, same_images
 
-MARKS = {"as expected": "✓", "suspect": "✗", "not yet run": "–", "constant": "constant"}
+MARKS = {"as expected": "✓", "suspect": "✗", "constant": "constant"} | dict.fromkeys(UNJUDGED, "–")
 
 
 def tables_of(networks, transfers=None):
@@ -23,14 +23,14 @@ def numbers(checked):
     """The checks side by side, of `tables_of`: what was measured, in percent, and the verdict."""
     table = {}
     for key, own in checked.items():
-        marks = own.verdict.map(MARKS | {"not yet run": "not yet run"})
+        marks = own.verdict.map(MARKS | {verdict: verdict for verdict in UNJUDGED})
         table[label(key)] = (own.measured.replace("–", "") + " " + marks).str.strip()
     return _with_pattern(pd.DataFrame(table), checked)
 
 
 def mostly_run(own):
     """Whether at least half of a network's checks were run, so that it is worth a column."""
-    return (own.verdict != "not yet run").mean() >= 0.5
+    return (~own.verdict.isin(UNJUDGED)).mean() >= 0.5
 
 
 def grid(checked):

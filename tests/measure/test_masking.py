@@ -151,6 +151,16 @@ def test_a_random_subset_is_compared_with_its_own_images():
     assert (row.measured, row.n, row.verdict) == ("20.0 → 40.0", 50, "suspect")
 
 
+def test_two_attacks_that_share_few_images_have_no_verdict():
+    images = np.arange(181, 381)  # of which PGD saw the first 19
+    aa = {"robust": images > 0, "fab-t": images > 0, "settings": dict(index=images.tolist())}
+    record = planted(np.arange(200) < 160, autoattack=aa)
+    row = trust.trust(record).loc["PGD → AutoAttack"]
+    assert (row.measured, row.n, row.verdict) == ("0.0 → 100.0", 19, "too few images")
+    constant = trust.trust(record | dict(pgd=record["pgd"] | dict(clean_predictions=[200, 0])))
+    assert constant.verdict["PGD → AutoAttack"] == "too few images"
+
+
 @pytest.mark.parametrize("square, verdict", [(60, "as expected"), (49, "as expected"), (45, "suspect")])
 def test_square_is_suspect_where_it_certainly_leaves_less_than_the_white_box(square, verdict):
     found = trust.trust(planted(margin=dict(robust=first(50)), checks=dict(square=first(square))))
