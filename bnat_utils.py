@@ -36,39 +36,46 @@ FEWEST_CLASSES = {"apgd-t": 4, "fab-t": 2}  # a target beside the label; apgd-t'
 
 
 # ---------------------------------------------------------------------------------------------- data
-# size: of an image's side; images: training images in all, of which the last `held_out` are for every choice;
-# pad, flip: augmentation; chance: share of the most frequent class, the accuracy of a constant classifier
+def _digits(root, train, download):
+    """A split of scikit-learn's digits, as each reader below: uint8 [N, C, H, W], int64 [N]."""
+    from sklearn.datasets import load_digits
+
+    digits, n = load_digits(), DATASETS["digits"]["images"]
+    part = slice(n) if train else slice(n, None)
+    images = np.rint(digits.images[part, None] * 255 / 16).astype(np.uint8)
+    return torch.from_numpy(images), torch.from_numpy(digits.target[part]).long()
+
+
+def _cifar(dataset, root, train, download):
+    split = dataset(root, train, download=download)
+    return torch.from_numpy(split.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(split.targets)
+
+
+def _svhn(root, train, download):
+    split = SVHN(root, "train" if train else "test", download=download)
+    return torch.from_numpy(split.data), torch.from_numpy(split.labels)
+
+
+# read: of a split; size: of an image's side; images: training images in all, of which the last `held_out` are
+# for every choice; pad, flip: augmentation; chance: share of the most frequent class, the accuracy of a
+# constant classifier
 DATASETS = {
-    "digits": dict(mean=(0.305,), std=(0.376,), size=8, images=1297, held_out=200, test=500, classes=10,
-                   chance=0.10, pad=1, flip=False),
-    "cifar10": dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616), size=32, images=50000,
-                    held_out=1000, test=10000, classes=10, chance=0.10, pad=4, flip=True),
-    "cifar100": dict(mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762), size=32, images=50000,
-                     held_out=1000, test=10000, classes=100, chance=0.01, pad=4, flip=True),
-    "svhn": dict(mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970), size=32, images=73257,
-                 held_out=1000, test=26032, classes=10, chance=0.196, pad=4, flip=False),
+    "digits": dict(read=_digits, mean=(0.305,), std=(0.376,), size=8, images=1297, held_out=200, test=500,
+                   classes=10, chance=0.10, pad=1, flip=False),
+    "cifar10": dict(read=functools.partial(_cifar, CIFAR10), mean=(0.4914, 0.4822, 0.4465),
+                    std=(0.2470, 0.2435, 0.2616), size=32, images=50000, held_out=1000, test=10000,
+                    classes=10, chance=0.10, pad=4, flip=True),
+    "cifar100": dict(read=functools.partial(_cifar, CIFAR100), mean=(0.5071, 0.4865, 0.4409),
+                     std=(0.2673, 0.2564, 0.2762), size=32, images=50000, held_out=1000, test=10000,
+                     classes=100, chance=0.01, pad=4, flip=True),
+    "svhn": dict(read=_svhn, mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970), size=32,
+                 images=73257, held_out=1000, test=26032, classes=10, chance=0.196, pad=4, flip=False),
 }  # fmt: skip
 
 
 def data_folder(data_dir=None):
     """Where a dataset's files are looked for: `data_dir`, else $BNAT_DATA, else data/ beside this file."""
     return Path(data_dir or os.environ.get("BNAT_DATA") or Path(__file__).resolve().parent / "data")
-
-
-def _split(name, root, train, download):
-    """The training or the test split of a dataset: uint8 [N, C, H, W], int64 [N]."""
-    if name == "digits":
-        from sklearn.datasets import load_digits
-
-        digits, n = load_digits(), DATASETS[name]["images"]
-        part = slice(n) if train else slice(n, None)
-        images = np.rint(digits.images[part, None] * 255 / 16).astype(np.uint8)
-        return torch.from_numpy(images), torch.from_numpy(digits.target[part]).long()
-    if name == "svhn":
-        split = SVHN(root, "train" if train else "test", download=download)
-        return torch.from_numpy(split.data), torch.from_numpy(split.labels)
-    split = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name](root, train, download=download)
-    return torch.from_numpy(split.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(split.targets)
 
 
 def load_data(name, data_dir=None, download=True):
@@ -79,7 +86,7 @@ def load_data(name, data_dir=None, download=True):
     """
     root = data_folder(data_dir)
     try:
-        train, test = (_split(name, root, part, download) for part in (True, False))
+        train, test = (DATASETS[name]["read"](root, part, download) for part in (True, False))
     except (OSError, RuntimeError) as error:
         why = str(error or type(error).__name__).split("\n")[0]
         raise ValueError(f"data_dir (BNAT_DATA) must hold the files of {name}, got '{root}': {why}") from None

@@ -45,8 +45,8 @@ def refuse_other_source(run):
     imported, and the very function must stand in such a file. It is not called here.
     """
     path, recorded = run["arch"], run.get("source")
-    found = any(sha256(file) == recorded for file in _files(path))
-    if not found or source(path) != recorded:
+    here = any(sha256(file) == recorded for file in _files(path))
+    if not here or source(path) != recorded:
         raise ValueError(
             f"arch must be the code that the record was made with, got another source of {path!r}"
         )
@@ -69,14 +69,14 @@ def _own(path, data, normalize, options):
         model = model.to(bnat.DEVICE)
         images = torch.zeros(2, len(info["mean"]), info["size"], info["size"], device=bnat.DEVICE)
         with torch.no_grad(), bnat.eval_mode(model):
-            found = tuple(model(images).shape)
+            shape = tuple(model(images).shape)
     except Exception as error:  # whatever somebody's network raises
         if is_lack_of_memory(error):
             raise
         why = str(error).split("\n")[0]
         raise ValueError(f"arch must take images of {data}, got {path!r}: {why}") from error
-    if found != (2, info["classes"]):
-        raise ValueError(f"arch must give {info['classes']} logits an image, got {path!r}: {found[1:]}")
+    if shape != (2, info["classes"]):
+        raise ValueError(f"arch must give {info['classes']} logits an image, got {path!r}: {shape[1:]}")
     return model
 
 

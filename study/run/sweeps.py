@@ -1,8 +1,8 @@
 """Sweeps: a YAML table becomes papermill calls, each a job, a job's parent before it.
 
-Decided here: what a row means, which jobs a table needs, what is refused before anything runs. Not here: what
-runs when and where (Snakefile), the ranges of the parameters (define/parameters.py), the controls
-(define/rows.py), what came of a table (show/tables.py).
+Decided here: what a row of a table means, which jobs a table needs, what is refused before anything runs. Not
+here: what runs when and where (Snakefile), the ranges of the parameters (define/parameters.py), the rows of
+the report and the controls (define/rows.py), what came of a table (show/tables.py).
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import yaml
 from study.define.experiment import experiment, parent_of
 from study.define.notebook import NOTEBOOKS, STARTS, names
 from study.define.parameters import PROFILES
-from study.define.rows import CONTROLS
+from study.define.rows import CONTROLS, EVERY
 
 STEPS = {notebook: step for step, notebook in NOTEBOOKS.items()}
 TAKEN = ("run", "analysis", "controls")  # names that are no table's of a file: rules, and the table below
@@ -46,8 +46,8 @@ def load(file, profile):
     made = {}
     sweeps = {name: _jobs_of_table(table, made, file, profile) for name, table in tables.items()}
     sweeps = {name: jobs for name, jobs in sweeps.items() if jobs or name == "report"}
-    rows = [row.parameters | dict(notebook=NOTEBOOKS[row.step]) for row in CONTROLS.values()]
-    return sweeps | {"controls": _jobs_of_table(rows, made, "study/define/rows.py", profile)}, made
+    controls = _jobs_of_table([dict(row=list(CONTROLS))], made, "study/define/rows.py", profile)
+    return sweeps | {"controls": controls}, made
 
 
 def run_of(job, profile):
@@ -67,13 +67,13 @@ def arguments(job, profile):
     return shlex.join(words)
 
 
-def failures(found, folder, since):
+def failures(notebooks, folder, since):
     """What has failed in `folder` since a time in s, as text: each name with its last line and its log.
 
-    found: names of executed notebooks. Failed is what has a log, but no notebook.
+    notebooks: names of executed notebooks. Failed is what has a log, but no notebook.
     """
     lines = []
-    for name in found:
+    for name in notebooks:
         log = Path(folder, "logs", f"{name}.log")
         if log.exists() and log.stat().st_mtime > since and not Path(folder, f"{name}.ipynb").exists():
             said = log.read_text().strip().splitlines() or ["it has said nothing"]
@@ -108,18 +108,28 @@ def _jobs_of_table(table, made, file, profile):
     if not isinstance(table, list) or not all(isinstance(row, dict) for row in table):
         example = "[{notebook: 02_bn_finetune, seed: [0, 1]}]"
         raise ValueError(f"{file}: a table must be a list of rows, like {example}; got {table!r}")
-    found = []  # a row of another profile has no job here
+    jobs = []  # a row of another profile has none here
     for row in table:
         columns = [values if isinstance(values, list) else [values] for values in row.values()]
         for values in itertools.product(*columns):
             parameters = dict(zip(row, values, strict=True))
-            notebook = parameters.pop("notebook", None)
+            notebook, key = parameters.pop("notebook", None), parameters.pop("row", None)
             try:
                 if _a_profile(parameters.pop("profile", profile)) == profile:
-                    found.append(_add(made, notebook, parameters, profile))
+                    job = (notebook, parameters) if key is None else _of_the_report(notebook, key, parameters)
+                    jobs.append(_add(made, *job, profile))
             except ValueError as error:
-                raise ValueError(f"{file}: {notebook} {parameters}: {error}") from None
-    return found
+                raise ValueError(f"{file}: {key or notebook} {parameters}: {error}") from None
+    return jobs
+
+
+def _of_the_report(notebook, key, parameters):
+    """The notebook and the parameters of a row of the report; those beside it in the table win."""
+    if key not in tuple(EVERY) or notebook is not None:
+        raise ValueError(f"row must be one of {', '.join(EVERY)}, without notebook; got {key!r}")
+    row = EVERY[key]
+    usual = dict.fromkeys(STARTS.get(row.step, {}))  # the profile's, not what the notebook starts with
+    return NOTEBOOKS[row.step], usual | row.parameters | parameters
 
 
 def _add(made, notebook, parameters, profile):

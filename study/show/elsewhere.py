@@ -33,8 +33,8 @@ def screen(exp, record):
     lines.append("  in percent [95 % interval] (test images); R survives PGD and multi-targeted PGD")
     table = trust(record)
     looked = (table.verdict != NOT_RUN).any()
-    found = sentences.finding(table) if looked else "not looked for; check_images asks for it"
-    lines.append(f"Gradient masking: {found}.")
+    masking = sentences.finding(table) if looked else "not looked for; check_images asks for it"
+    lines.append(f"Gradient masking: {masking}.")
     return "\n".join(lines)
 
 

@@ -53,12 +53,12 @@ def finding(table):
 
 
 def left_out(checked):
-    """What was found in the networks that the grid leaves out, of {key: table of trust}: a line a finding."""
-    found = {}
+    """What the checks found in networks that the grid leaves out, {key: table of trust}: a line a finding."""
+    findings = {}
     for key, own in checked.items():
         if not trust_tables.mostly_run(own):
-            found.setdefault(finding(own), []).append(label(key))
-    return "\n".join(f"- {'; '.join(labels)}: {text}." for text, labels in found.items())
+            findings.setdefault(finding(own), []).append(label(key))
+    return "\n".join(f"- {'; '.join(labels)}: {text}." for text, labels in findings.items())
 
 
 def parts(networks):

@@ -41,6 +41,15 @@ def test_lists_multiply_out(tmp_path):
     assert all(jobs[name].parameters["epochs"] == 2 for name in found)
 
 
+def test_a_row_of_the_report_brings_its_notebook_and_its_parameters(tmp_path):
+    """01 starts with ε = 0 unless told otherwise; the row of AT has the profile's."""
+    names, jobs = load(tmp_path, "[{row: [at, linear_clean], seed: 3}, {row: linear_clean, lr: 0.5}]")
+    at, clean, other = (jobs[name] for name in names)
+    assert at.notebook == "01_pretrain" and at.parameters == dict(epsilon=None, seed=3)
+    assert clean.parameters == EVERY["linear_clean"].parameters | dict(seed=3)
+    assert other.parameters["lr"] == 0.5 and other.parameters["arch"] == "linear"
+
+
 def test_a_parent_is_a_job_before_its_children_and_shared(tmp_path):
     rows = (
         "[{notebook: 02_bn_finetune, lr: [0.1, 0.2], seed: 3}, {notebook: 01_pretrain, epsilon: 0, seed: 3}]"
@@ -125,7 +134,7 @@ def runs_of_the_study():
 
 @pytest.mark.parametrize("key", EVERY)
 def test_every_row_of_the_report_is_a_job_of_some_table(runs_of_the_study, key):
-    """A row's parameters stand in sweeps.yaml, too: one that drifts would be run for nothing."""
+    """One that is no job of any would read *not yet run* for ever."""
     row = EVERY[key]
     assert experiment(row.step, **row.among(dict(seed=10))).name in runs_of_the_study
 
@@ -176,6 +185,8 @@ def test_a_row_of_another_profile_is_left_out(tmp_path):
         ),
         ("[{notebook: 04_robustness}]", ["04_robustness {}", "notebook must be one of 01_pretrain, "]),
         ("[{seed: 3}]", ["{'seed': 3}", "notebook must be one of 01_pretrain, "]),
+        ("[{row: bn, seed: 3}]", ["bn {'seed': 3}", "row must be one of standard, at, ", "got 'bn'"]),
+        ("[{row: at, notebook: 01_pretrain}]", ["at {}", "row must be one of", "without notebook"]),
         ("[{notebook: {a: 1}}]", ["{'a': 1}", "notebook must be one of 01_pretrain, "]),
         ("[{notebook: 01_pretrain, data_dir: [a/b, a_b]}]", ["two rows would both be named", "data_dir=a_b"]),
         (
