@@ -8,11 +8,12 @@ THREADS ?= 1
 # one GPU, where there is one, is for one run at a time
 DAG      = $(BIN)/snakemake --cores $(CORES) --resources gpu=1 --config profile=$(PROFILE) threads=$(THREADS)
 RUN      = $(BIN)/papermill -p profile $(PROFILE)
+TEST     = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -rs tests
 
-.PHONY: help report sweep render html test bench lock clean
+.PHONY: help report sweep render html test test-all bench lock clean
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):.*  ## /\1: /p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1: /p' Makefile
 
 report: .venv/installed  ## run the notebooks at PROFILE (quick, cpu or paper) into out/PROFILE, CORES runs of THREADS threads at a time
 	$(DAG) --forcerun analysis -- report
@@ -40,9 +41,13 @@ render: .venv/installed  ## renew the committed records, figures, notebooks and 
 html: .venv/installed  ## the committed notebooks and the README as a static site in out/html
 	$(BIN)/python site/build.py
 
-test: .venv/installed  ## unit tests, the quick report through papermill, nbval over the committed notebooks
+test: .venv/installed  ## lint, unit tests, nbval over the committed notebooks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -rs tests
+	$(TEST) -m "not slow"
+
+test-all: .venv/installed  ## these and the slow ones, the quick report among them
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(TEST)
 
 bench: .venv/installed  ## time and check the attack, the training step and the evaluation against other libraries
 	$(BIN)/pip install -q -r benchmarks/requirements.txt

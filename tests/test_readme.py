@@ -1,7 +1,7 @@
 """Every command and every code block of the README, run as it stands there, in a fresh directory.
 
 Sizes are shrunk by further `-p` at a command's end. `make html` is run by test_site.py, `make report` by
-test_report.py; `make test` is what runs this.
+test_report.py; `make test` and `make test-all` are what runs this.
 """
 
 import importlib
@@ -36,6 +36,7 @@ def commands():
 
 
 PAPERMILL = [command for command in commands() if command.startswith("papermill ")]
+SLOW = ("resnet18", "mobilenet", "folder")  # networks and images that are large for a core
 
 
 def given(command):
@@ -110,7 +111,11 @@ def save_weights_for(command, folder, monkeypatch):
     torch.save(model.state_dict(), folder / "mine.pt")
 
 
-@pytest.mark.parametrize("command", PAPERMILL)
+def marked(command):
+    return pytest.param(command, marks=pytest.mark.slow if any(name in command for name in SLOW) else ())
+
+
+@pytest.mark.parametrize("command", [marked(command) for command in PAPERMILL])
 def test_a_papermill_command_of_the_readme_runs(command, fresh, monkeypatch):
     read = is_committed(command)
     if "mine.pt" in command:
@@ -126,7 +131,7 @@ def test_a_papermill_command_of_the_readme_runs(command, fresh, monkeypatch):
 
 def test_every_line_of_the_readme_s_shell_blocks_is_run_by_some_test():
     others = [command for command in commands() if command not in PAPERMILL]
-    assert others == ["make report", "make test", "source .venv/bin/activate"]
+    assert others == ["make report", "make test", "make test-all", "source .venv/bin/activate"]
     assert len(PAPERMILL) >= 10 and any(map(is_committed, PAPERMILL))
 
 

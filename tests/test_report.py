@@ -12,6 +12,7 @@ from conftest import bnat, copy, execute, run
 from study.define import parameters
 from study.measure import plan
 
+pytestmark = pytest.mark.slow
 READING = ("04_robustness", "05_trust", "06_features", "07_norms", "08_inside")
 BIN = f"BIN={Path(sys.executable).parent}"
 FEW = ["-p", "epochs", "2"]

@@ -229,6 +229,7 @@ def test_architectures_have_the_published_sizes():
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs g++")
+@pytest.mark.slow
 def test_compiling_the_attack_changes_rounding_only(trained, digits):
     x, y = bnat.to_float(digits["test"][0]), digits["test"][1]
     plain, compiled = bnat.fold_bn(trained), bnat.fold_bn(trained)

@@ -148,6 +148,7 @@ def test_every_run_of_the_study_is_a_job_of_some_table(runs_of_the_study):
             assert content["name"] in runs_of_the_study
 
 
+@pytest.mark.slow
 def test_a_row_with_options_of_a_network_is_a_job_of_snakemake_s(tmp_path):
     folder = copy(tmp_path)
     (folder / "my_models.py").write_text(OWN_NETWORK)
