@@ -10,26 +10,25 @@ from study.decide.verdicts import exceeds, exceeds_by_signs, quoted
 from study.define.rows import ARMS
 from study.show import claim_tables
 
-IN_SHORT = 3  # lines of the answer that a reader of the README sees first
 KNOWN = 10  # the seed that was known when C6 went over to the sign-flip test (04's ledger)
 
 
 def lines(rows, exp):
-    """The answer as lines: what is measured, then the first IN_SHORT, which say it, then what it rests on."""
+    """The answer as lines: in short, then what is measured, then what it rests on."""
     every = [record for seeds in rows.values() for record in seeds.values()]
     measured = any(record["margin"] for record in every)
     measure, name = (rates.ROBUST, "R") if measured else (rates.PGD, "PGD-20")
     decided = {claim.key: claim for claim in claims.decide(rows, exp.profile)}
     said = [
+        in_short(rows, decided, measure, name),
         measured_where(rows, exp, name),
         trained(rows, measure),
         random(rows, decided, measure),
         ahead(rows, exp, decided, measure),
         sign_test(exp, decided["C6"].parts[0]),
-        take_off(rows, exp, measure, name),
+        take_off(rows, exp, measure),
         two_stages(rows, measure),
         beside(rows, measure, name),
-        f"Claims: {verdicts(decided.values())}.",
     ]
     if not measured:
         said.append(
@@ -43,17 +42,49 @@ def lines(rows, exp):
 
 
 def listed(rows, exp):
-    """The answer as a list."""
-    first, *others = lines(rows, exp)
-    return f"{first}\n\n" + "\n".join(f"- {line}" for line in others)
+    """The answer: in short, then as a list."""
+    short, measured, *others = lines(rows, exp)
+    return f"{short}\n\n{measured}\n\n" + "\n".join(f"- {line}" for line in others)
 
 
 def folded(rows, exp):
-    """The answer as a list whose first IN_SHORT lines are seen at once."""
-    first, *others = lines(rows, exp)
-    every = [f"- {line}" for line in others]
-    seen, rest = "\n".join(every[:IN_SHORT]), "\n".join(every[IN_SHORT:])
-    return f"{first}\n\n{seen}\n\n<details><summary>What it rests on</summary>\n\n{rest}\n\n</details>"
+    """The answer in short, the list in a fold."""
+    short, measured, *others = lines(rows, exp)
+    rest = "\n".join(f"- {line}" for line in others)
+    return f"{short}\n\n<details><summary>What it rests on</summary>\n\n{measured}\n\n{rest}\n\n</details>"
+
+
+def in_short(rows, decided, measure, name):
+    """The answer so far in a sentence, what the rule makes of it, and what it is to be compared with."""
+    reached = {key: rates.text(rows[key], measure) for key in (*ARMS, "at", "perceptron", "linear")}
+    gap = compared(rows, decided, measure)
+    positive = [points for points in gap.values() if points > 0]
+    return (
+        f"**BN-only AT takes trained features to a robust accuracy ({name}, in %) of {reached['finetuned']}, "
+        f"random features to {reached['random']}: {rates.points(gap)} points, above 0 in {len(positive)} of "
+        f"{len(gap)} seeds.** *It is the features* (C6, C6s): {is_it_the_features(decided)}. For comparison, "
+        f"AT of all weights: {reached['at']}; without convolutions, a perceptron on block means (P) "
+        f"{reached['perceptron']}, a linear classifier on the pixels (L) {reached['linear']}. Mean ± sd, "
+        "[95 % interval], (seeds)."
+    )
+
+
+def is_it_the_features(decided):
+    """What the rule says of the primary claim and its control together, in short."""
+    both = [decided["C6"], decided["C6s"]]
+    if any(claim.verdict != "confirmed" for claim in both):
+        return "not shown"
+    text = "confirmed"
+    if any(claim.interim for claim in both):
+        text += " so far"
+    if both[0].size == "size undecided":
+        text += ", by how much is undecided"
+    return text if head_in_both(decided).values else f"{text}; not controlled for yet: the head (C6b)"
+
+
+def head_in_both(decided):
+    """The part of C6b in which the head is trained in both arms."""
+    return next(part for part in decided["C6b"].parts if part.rows == ("finetuned_head", "random_head"))
 
 
 def measured_where(rows, exp, name):
@@ -78,9 +109,8 @@ def trained(rows, measure):
     reached, standard, at, linear, perceptron = (rates.text(rows[key], measure) for key in keys)
     return (
         f"**Trained features: {reached}**; after standard training, before AT, {standard}; AT of all weights "
-        f"{at}. Networks without convolutions, trained adversarially as briefly: a linear classifier on the "
-        f"pixels (L) {linear}, a perceptron on the means of an 8 x 8 grid of blocks (P) {perceptron}; "
-        f"trained − L {gap_of(rows, 'finetuned', 'linear', measure)}, trained − P "
+        f"{at}. Trained adversarially as briefly: L {linear}, P, on the means of an 8 x 8 grid of blocks, "
+        f"{perceptron}; trained − L {gap_of(rows, 'finetuned', 'linear', measure)}, trained − P "
         f"{gap_of(rows, 'finetuned', 'perceptron', measure)}."
     )
 
@@ -156,7 +186,7 @@ def sign_test(exp, part):
     return f"{text}."
 
 
-def take_off(rows, exp, measure, name):
+def take_off(rows, exp, measure):
     """How many trainings of random features left the plateau, and what those that did reach."""
     if not rows["random"]:
         return "Whether BN-only AT of random features takes off: not yet run."
@@ -171,10 +201,7 @@ def take_off(rows, exp, measure, name):
     if not (started and stayed):
         return text
     gap = rates.differences(rows["finetuned"], started, measure)
-    return (
-        f"{text} Those alone reach {name} {rates.text(started, measure)}; trained − those "
-        f"{rates.points(gap)}, which decides no claim."
-    )
+    return f"{text} Trained − those {rates.points(gap)}, which decides no claim."
 
 
 def two_stages(rows, measure):
@@ -212,18 +239,11 @@ def features(exp, decided):
     primary, control = decided["C6"], decided["C6s"]
     if primary.verdict == control.verdict == "confirmed" and not (primary.interim or control.interim):
         chosen = ", by a test chosen when one seed was known," if amended_once_known(exp) else ""
-        text = (
-            "With the same two stages for random features, clean training and then AT, it is "
-            f"{rates.points(control.values)}. Both differences are confirmed (C6{chosen} and C6s), which by "
-            "the rule reads *it is the features*."
-        )
-        head = next(part for part in decided["C6b"].parts if part.rows == ("finetuned_head", "random_head"))
-        if head.values:
-            return f"{text} With the head trained in both arms it is {rates.points(head.values)}."
-        return (
-            f"{text} Not controlled for yet: the head, trained in one arm and random in the other (C6b, not "
-            "yet run)."
-        )
+        text = f"Confirmed (C6{chosen} and C6s), which by the rule reads *it is the features*."
+        head = head_in_both(decided).values
+        if head:
+            return f"{text} With the head trained in both arms it is {rates.points(head)}."
+        return f"{text} Not controlled for yet: the head, trained in one arm, random in the other (C6b)."
     if primary.verdict == "confirmed":
         return (
             f"**Trained features let BN-only AT start** (C6). That it is the features is not shown: C6s, "
@@ -231,15 +251,6 @@ def features(exp, decided):
         )
     both = f"C6 is {claim_tables.verdict(primary)}, C6s {claim_tables.verdict(control)}"
     return f"That it is the features is not shown: {both}."
-
-
-def verdicts(decided):
-    """The claims by verdict, in a line; those with seeds missing are marked interim."""
-    groups = {}
-    for claim in decided:
-        name = f"{claim.key} (interim)" if claim.interim else claim.key
-        groups.setdefault(claim.verdict, []).append(name)
-    return "; ".join(f"**{verdict}** {', '.join(keys)}" for verdict, keys in groups.items())
 
 
 def rules(decided):

@@ -74,10 +74,14 @@ STAYED = dict(history=[dict(train_loss=2.29)])
 def test_the_answer_says_r_of_both_arms_and_their_difference():
     found = rows(finetuned=[20, 22], random=[18, 18], linear=[16, 16], linear_long=[17, 17])
     said = answer.listed(found, experiment("pretrain"))
-    assert said.startswith("BN-only AT of resnet20 on cifar10, ε = 8/255, 5 adversarial epochs: robust acc")
+    short, measured, *_ = said.split("\n\n")
+    assert measured.startswith("BN-only AT of resnet20 on cifar10, ε = 8/255, 5 adversarial epochs: robust")
+    assert "(R, in %) of 21.0 ± 1.4 (2), random features to 18.0 ± 0.0 (2): +3.0 [" in short
+    assert "above 0 in 2 of 2 seeds.** *It is the features* (C6, C6s): not shown. " in short
+    assert "a perceptron on block means (P) not yet run, a" in short
     assert "**Trained features: 21.0 ± 1.4 (2)**" in said and "**Random features: 18.0 ± 0.0 (2)**" in said
     assert "**Trained − random: +3.0 [" in said and "above 0 in 2 of 2 seeds. " in said
-    assert "pixels (L) 16.0 ± 0.0 (2)" in said and "trained − P not yet run" in said
+    assert "as briefly: L 16.0 ± 0.0 (2)" in said and "trained − P not yet run" in said
     assert "L after 30 epochs 17.0 ± 0.0 (2), trained − that +4.0 [" in said
     assert "; P after 30 epochs not yet run." in said and "not measured yet" not in said
 
@@ -98,7 +102,7 @@ def test_the_answer_says_how_many_trainings_of_random_features_took_off():
     assert "1 of 3 trainings stayed a constant classifier's, the others reach 18.0 ± 0.0 (2)." in said
     assert "(+3.0 to +4.0 where random features took off, +10.0 where not)" in said
     assert "**2 of 3** trainings of random features took off (67 % [9, 99])" in said
-    assert "Those alone reach R 18.0 ± 0.0 (2); trained − those +3.5 [" in said
+    assert "Trained − those +3.5 [" in said
 
 
 def test_the_answer_says_what_two_stages_change():
@@ -349,6 +353,9 @@ def test_affine_parameters_are_compared_with_those_of_bn_the_best_first():
 
 def test_the_answer_says_what_the_head_does_once_it_is_known():
     exp, arms = experiment("pretrain"), dict(finetuned=[20] * 6, random=[15] * 6, two_stages=[16] * 3)
-    assert "(C6b, not yet run)" in answer.listed(rows(**arms), exp)
+    said = answer.listed(rows(**arms), exp)
+    assert "*It is the features* (C6, C6s): confirmed; not controlled for yet: the head (C6b). " in said
+    assert "trained in one arm, random in the other (C6b)." in said
     said = answer.listed(rows(**arms, finetuned_head=[25, 26], random_head=[21, 22]), exp)
+    assert "(C6, C6s): confirmed. " in said
     assert "With the head trained in both arms it is +4.0 [+4.0, +4.0] (2)." in said
