@@ -61,11 +61,11 @@ def in_short(rows, decided, measure, name):
     positive = [points for points in gap.values() if points > 0]
     return (
         f"**BN-only AT takes trained features to a robust accuracy ({name}, in %) of {reached['finetuned']}, "
-        f"random features to {reached['random']}: {rates.points(gap)} points, above 0 in {len(positive)} of "
-        f"{len(gap)} seeds.** *It is the features* (C6, C6s): {is_it_the_features(decided)}. For comparison, "
-        f"AT of all weights: {reached['at']}; without convolutions, a perceptron on block means (P) "
-        f"{reached['perceptron']}, a linear classifier on the pixels (L) {reached['linear']}. Mean ± sd, "
-        "[95 % interval], (seeds)."
+        f"random features to {reached['random']}: a difference of {rates.points(gap)}, above 0 in "
+        f"{len(positive)} of {len(gap)} seeds.** *It is the features* (C6, C6s): "
+        f"{is_it_the_features(decided)}. For comparison, AT of all weights: {reached['at']}; without "
+        f"convolutions, a perceptron on block means (P) {reached['perceptron']}, a linear classifier on the "
+        f"pixels (L) {reached['linear']}. Mean ± sd, [95 % interval], (seeds)."
     )
 
 

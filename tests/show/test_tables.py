@@ -76,7 +76,7 @@ def test_the_answer_says_r_of_both_arms_and_their_difference():
     said = answer.listed(found, experiment("pretrain"))
     short, measured, *_ = said.split("\n\n")
     assert measured.startswith("BN-only AT of resnet20 on cifar10, ε = 8/255, 5 adversarial epochs: robust")
-    assert "(R, in %) of 21.0 ± 1.4 (2), random features to 18.0 ± 0.0 (2): +3.0 [" in short
+    assert "(R, in %) of 21.0 ± 1.4 (2), random features to 18.0 ± 0.0 (2): a difference of +3.0 [" in short
     assert "above 0 in 2 of 2 seeds.** *It is the features* (C6, C6s): not shown. " in short
     assert "a perceptron on block means (P) not yet run, a" in short
     assert "**Trained features: 21.0 ± 1.4 (2)**" in said and "**Random features: 18.0 ± 0.0 (2)**" in said
