@@ -5,9 +5,10 @@ Decided here: how the result and the claims are put into words, from numbers alo
 """
 
 from study.decide import claims, rates
-from study.decide.statistics import share, sign_flip
-from study.decide.verdicts import exceeds, exceeds_by_signs, quoted
+from study.decide.statistics import equivalent, share, sign_flip
+from study.decide.verdicts import DELTA, exceeds, exceeds_by_signs, quoted
 from study.define.rows import ARMS
+from study.run import datasets
 from study.show import claim_tables
 
 KNOWN = 10  # the seed that was known when C6 went over to the sign-flip test (04's ledger)
@@ -20,7 +21,7 @@ def lines(rows, exp):
     measure, name = (rates.ROBUST, "R") if measured else (rates.PGD, "PGD-20")
     decided = {claim.key: claim for claim in claims.decide(rows, exp.profile)}
     said = [
-        in_short(rows, decided, measure, name),
+        in_short(rows, exp, decided, measure, name),
         measured_where(rows, exp, name),
         trained(rows, measure),
         random(rows, decided, measure),
@@ -33,8 +34,7 @@ def lines(rows, exp):
     if not measured:
         said.append(
             "These are accuracies under PGD-20: R, on which the claims rest, is not measured yet. PGD on the "
-            "cross-entropy bounds robust accuracy from above, and overrates BN-only networks the most "
-            "(`05_trust`): it decides no claim."
+            "cross-entropy bounds robust accuracy from above (`05_trust`): it decides no claim."
         )
     if exp.profile == "quick":
         said.append("Profile `quick` shows that the code works; it is **no evidence** about the paper.")
@@ -44,42 +44,68 @@ def lines(rows, exp):
 def listed(rows, exp):
     """The answer: in short, then as a list."""
     short, measured, *others = lines(rows, exp)
-    return f"{short}\n\n{measured}\n\n" + "\n".join(f"- {line}" for line in others)
+    return f"{short} {measured}\n\n" + "\n".join(f"- {line}" for line in others)
 
 
 def folded(rows, exp):
     """The answer in short, the list in a fold."""
     short, measured, *others = lines(rows, exp)
     rest = "\n".join(f"- {line}" for line in others)
-    return f"{short}\n\n<details><summary>What it rests on</summary>\n\n{measured}\n\n{rest}\n\n</details>"
+    return f"{short} {measured}\n\n<details><summary>What it rests on</summary>\n\n{rest}\n\n</details>"
 
 
-def in_short(rows, decided, measure, name):
-    """The answer so far in a sentence, what the rule makes of it, and what it is to be compared with."""
-    reached = {key: rates.text(rows[key], measure) for key in (*ARMS, "at", "perceptron", "linear")}
+def in_short(rows, exp, decided, measure, name):
+    """The answer so far: both arms, their difference, what the rule makes of it, and the yardsticks."""
+    keys = ("standard", "finetuned", "at", "perceptron", "linear")
+    reached = {key: rates.text(rows[key], measure) for key in keys}
     gap = compared(rows, decided, measure)
     positive = [points for points in gap.values() if points > 0]
+    chance = 100 * datasets.chance(exp.run["data"])
     return (
-        f"**BN-only AT takes trained features to a robust accuracy ({name}, in %) of {reached['finetuned']}, "
-        f"random features to {reached['random']}: a difference of {rates.points(gap)}, above 0 in "
-        f"{len(positive)} of {len(gap)} seeds.** *It is the features* (C6, C6s): "
-        f"{is_it_the_features(decided)}. For comparison, AT of all weights: {reached['at']}; without "
-        f"convolutions, a perceptron on block means (P) {reached['perceptron']}, a linear classifier on the "
-        f"pixels (L) {reached['linear']}. Mean ± sd, [95 % interval], (seeds)."
+        f"**BN-only AT takes trained features from a robust accuracy ({name}) of {reached['standard']} to "
+        f"{reached['finetuned']}, random features to {in_both_groups(rows, measure)}.** Trained − random: "
+        f"{rates.points(gap)}, above 0 in {len(positive)} of {len(gap)} seeds{by_signs(gap)}. "
+        f"{is_it_the_features(decided)} For comparison: a constant classifier {chance:.1f}, a linear "
+        f"classifier on the pixels (L) {reached['linear']}, a perceptron on block means (P) "
+        f"{reached['perceptron']}, AT of all weights {reached['at']}; trained − P "
+        f"{gap_of(rows, 'finetuned', 'perceptron', measure)}{within_delta(rows, measure)}."
     )
 
 
+def in_both_groups(rows, measure):
+    """What random features reach; where some took off and some did not, both apart."""
+    started, stayed = apart(rows)
+    every = rates.text(rows["random"], measure)
+    if not (started and stayed):
+        return every
+    of = f"{len(started)} of {len(rows['random'])} trainings that took off"
+    return f"{rates.text(started, measure)} in the {of}, {rates.text(stayed, measure)} else (all: {every})"
+
+
+def by_signs(gap):
+    """p of the exact sign-flip test over the seeds, in brackets; "" for fewer than two."""
+    return f" (sign-flip p = {sign_flip(gap.values()):.3f})" if len(gap) > 1 else ""
+
+
+def within_delta(rows, measure):
+    """Whether trained features and P are equivalent within δ, which carries no verdict, in words, or ""."""
+    gap = rates.differences(rows["finetuned"], rows["perceptron"], measure)
+    return f", equivalent within {DELTA:g} points" if equivalent(gap.values(), DELTA) else ""
+
+
 def is_it_the_features(decided):
-    """What the rule says of the primary claim and its control together, in short."""
+    """What the rule says of the primary claim and its control together, in a sentence."""
     both = [decided["C6"], decided["C6s"]]
     if any(claim.verdict != "confirmed" for claim in both):
-        return "not shown"
-    text = "confirmed"
-    if any(claim.interim for claim in both):
-        text += " so far"
-    if both[0].size == "size undecided":
-        text += ", by how much is undecided"
-    return text if head_in_both(decided).values else f"{text}; not controlled for yet: the head (C6b)"
+        return "That it is the features is not shown (C6, C6s)."
+    so_far = " so far" if any(claim.interim for claim in both) else ""
+    size = ", by how much is undecided" if both[0].size == "size undecided" else ""
+    if head_in_both(decided).values:
+        return f"*It is the features* is confirmed{so_far} (C6, C6s){size}."
+    return (
+        f"That trained weights get further is confirmed{so_far} (C6, C6s){size}; whether it is the features, "
+        "or the head, which is trained in one arm alone, is open (C6b)."
+    )
 
 
 def head_in_both(decided):
@@ -91,10 +117,10 @@ def measured_where(rows, exp, name):
     """What the numbers are, and the budget and the architecture for which they hold."""
     epochs = sorted({r["run"]["epochs"] for key in ARMS for r in rows[key].values()})
     budget = f"{'/'.join(map(str, epochs)) or 'no'} adversarial epochs"
+    what = "right under PGD-20" + (" and multi-targeted PGD" if name == "R" else "")
     return (
-        f"BN-only AT of {exp.run['arch']} on {exp.run['data']}, ε = {exp.run['epsilon']:g}/255, {budget}: "
-        f"robust accuracy ({name}) in percent, mean ± sd (seeds); differences in points [95 % t-interval] "
-        "(seeds)."
+        f"{exp.run['arch']}, {exp.run['data']}, {budget}; {name}: % of the test images that are {what} at "
+        f"ε = {exp.run['epsilon']:g}/255. Mean ± sd (seeds); differences in points [95 % t-interval] (seeds)."
     )
 
 
@@ -104,14 +130,12 @@ def gap_of(rows, minuend, subtrahend, measure):
 
 
 def trained(rows, measure):
-    """Where trained features end up between standard training, AT of all weights and the yardsticks."""
-    keys = ("finetuned", "standard", "at", "linear", "perceptron")
-    reached, standard, at, linear, perceptron = (rates.text(rows[key], measure) for key in keys)
+    """Where trained features end up against the yardsticks, and what these are."""
     return (
-        f"**Trained features: {reached}**; after standard training, before AT, {standard}; AT of all weights "
-        f"{at}. Trained adversarially as briefly: L {linear}, P, on the means of an 8 x 8 grid of blocks, "
-        f"{perceptron}; trained − L {gap_of(rows, 'finetuned', 'linear', measure)}, trained − P "
-        f"{gap_of(rows, 'finetuned', 'perceptron', measure)}."
+        f"**Trained features: {rates.text(rows['finetuned'], measure)}**; less L "
+        f"{gap_of(rows, 'finetuned', 'linear', measure)}, less P "
+        f"{gap_of(rows, 'finetuned', 'perceptron', measure)}. L and P are trained adversarially as briefly; "
+        "P sees the means of an 8 x 8 grid of blocks."
     )
 
 
@@ -127,10 +151,14 @@ def random(rows, decided, measure):
     text = f"**Random features: {rates.text(rows['random'], measure)}**"
     if started and stayed:
         text += (
-            f"; {len(stayed)} of {len(rows['random'])} trainings stayed a constant classifier's, the others "
-            f"reach {rates.text(started, measure)}"
+            f"; {len(stayed)} of {len(rows['random'])} trainings never left the loss of a constant "
+            f"classifier, the others reach {rates.text(started, measure)} and are "
+            f"{rates.points(rates.differences(started, rows['linear'], measure))} from L"
         )
-    return f"{text}. That this is no meaningful robustness (C5): {claim_tables.verdict(decided['C5'])}."
+    return (
+        f"{text}; all less L {gap_of(rows, 'random', 'linear', measure)}. That this is no meaningful "
+        f"robustness (C5, by its seeds alone): {claim_tables.verdict(decided['C5'])}."
+    )
 
 
 def compared(rows, decided, measure):
@@ -173,17 +201,24 @@ def sign_test(exp, part):
     gap = part.values
     if len(gap) < 2:
         return "C6 is decided by the exact sign-flip test over seeds: not yet run."
-    p, by_interval = sign_flip(gap.values()), exceeds(part)[0]
-    text = f"C6 is decided by the exact sign-flip test over the {len(gap)} differences, p = {p:.3f}"
+    by_interval = exceeds(part)[0]
+    least = with_least(gap.values())
+    text = f"C6 is decided by the exact sign-flip test over the {len(gap)} differences, {least}"
     if by_interval != exceeds_by_signs(part)[0]:
         text += f"; by their t-interval it would be {by_interval}"
     others = [points for seed, points in gap.items() if seed != KNOWN]
     if amended_once_known(exp) and len(others) > 1:
         text += (
             f". That test was chosen when seed {KNOWN} was known; the other {len(others)} alone give "
-            f"p = {sign_flip(others):.3f}"
+            f"{with_least(others)}"
         )
     return f"{text}."
+
+
+def with_least(differences):
+    """p of the exact sign-flip test as text, and whether so many differences could give a lower one."""
+    p, least = sign_flip(differences), 2 ** (1 - len(differences))
+    return f"p = {p:.3f}" + (f", the least that {len(differences)} can give" if p <= least else "")
 
 
 def take_off(rows, exp, measure):
@@ -239,11 +274,11 @@ def features(exp, decided):
     primary, control = decided["C6"], decided["C6s"]
     if primary.verdict == control.verdict == "confirmed" and not (primary.interim or control.interim):
         chosen = ", by a test chosen when one seed was known," if amended_once_known(exp) else ""
-        text = f"Confirmed (C6{chosen} and C6s), which by the rule reads *it is the features*."
+        text = f"Confirmed (C6{chosen} and C6s), which by the rule reads *it is the features*"
         head = head_in_both(decided).values
         if head:
-            return f"{text} With the head trained in both arms it is {rates.points(head)}."
-        return f"{text} Not controlled for yet: the head, trained in one arm, random in the other (C6b)."
+            return f"{text}. With the head trained in both arms it is {rates.points(head)}."
+        return f"{text}; the head, trained in one arm, random in the other, is not excluded yet (C6b)."
     if primary.verdict == "confirmed":
         return (
             f"**Trained features let BN-only AT start** (C6). That it is the features is not shown: C6s, "

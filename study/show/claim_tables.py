@@ -16,8 +16,19 @@ SHOWN = ["statement", "points [95 %]", "seeds", "verdict"]  # in a notebook; the
 
 def verdict(claim):
     """A claim's verdict as text, with its size, and the number of seeds while planned ones are missing."""
+    if claim.verdict == "not yet run" and any(part.values for part in claim.parts):
+        return "not yet run: too few seeds"
     size = f" ({claim.size})" if claim.size else ""
     return f"{claim.verdict}{size}" + (f", interim: {claim.interim}" if claim.interim else "")
+
+
+def counted(seeds):
+    """How many seeds, and which: "3 (10 to 12)", or "2 (10, 12)" of those that do not follow each other."""
+    if not seeds:
+        return "0"
+    first, last = min(seeds), max(seeds)
+    which = f"{first} to {last}" if last - first == len(seeds) - 1 > 0 else ", ".join(map(str, seeds))
+    return f"{len(seeds)} ({which})"
 
 
 def interval_of(part):
@@ -55,7 +66,7 @@ def claims(decided):
     table = {}
     for c in decided:
         table[c.key] = {"statement": c.statement, "rule": c.rule, "statistic": c.statistic}
-        table[c.key] |= {"points [95 %]": points_of(c), "seeds": len(c.seeds), "verdict": verdict(c)}
+        table[c.key] |= {"points [95 %]": points_of(c), "seeds": counted(c.seeds), "verdict": verdict(c)}
         table[c.key] |= {"beside": c.note or "–"}
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("claim")
 

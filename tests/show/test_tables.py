@@ -74,14 +74,20 @@ STAYED = dict(history=[dict(train_loss=2.29)])
 def test_the_answer_says_r_of_both_arms_and_their_difference():
     found = rows(finetuned=[20, 22], random=[18, 18], linear=[16, 16], linear_long=[17, 17])
     said = answer.listed(found, experiment("pretrain"))
-    short, measured, *_ = said.split("\n\n")
-    assert measured.startswith("BN-only AT of resnet20 on cifar10, ε = 8/255, 5 adversarial epochs: robust")
-    assert "(R, in %) of 21.0 ± 1.4 (2), random features to 18.0 ± 0.0 (2): a difference of +3.0 [" in short
-    assert "above 0 in 2 of 2 seeds.** *It is the features* (C6, C6s): not shown. " in short
-    assert "a perceptron on block means (P) not yet run, a" in short
+    short = said.split("\n\n")[0]
+    assert (
+        "resnet20, cifar10, 5 adversarial epochs; R: % of the test images that are right under PGD-20 and"
+        in short
+    )
+    assert (
+        "(R) of not yet run to 21.0 ± 1.4 (2), random features to 18.0 ± 0.0 (2).** Trained − random: +3"
+        in short
+    )
+    assert "above 0 in 2 of 2 seeds (sign-flip p = 0.500). That it is the features is not shown (C6" in short
+    assert "a constant classifier 10.0, a linear" in short and "trained − P not yet run. " in short
     assert "**Trained features: 21.0 ± 1.4 (2)**" in said and "**Random features: 18.0 ± 0.0 (2)**" in said
     assert "**Trained − random: +3.0 [" in said and "above 0 in 2 of 2 seeds. " in said
-    assert "as briefly: L 16.0 ± 0.0 (2)" in said and "trained − P not yet run" in said
+    assert "less L +5.0 [" in said and "less P not yet run. L and P are" in said
     assert "L after 30 epochs 17.0 ± 0.0 (2), trained − that +4.0 [" in said
     assert "; P after 30 epochs not yet run." in said and "not measured yet" not in said
 
@@ -91,15 +97,18 @@ def test_the_answer_says_which_test_decides_and_what_is_to_be_said_against_it():
     assert "2 differences, p = 0.500" in few and "it would be undecided" not in few
     gap = rows(finetuned=[20.1, 20.2, 20.3, 20.1, 20.2, 30], random=[18] * 6)
     said = answer.listed(gap, experiment("pretrain"))
-    assert "6 differences, p = 0.031; by their t-interval it would be undecided. That test was" in said
-    assert "when seed 10 was known; the other 5 alone give p = 0.062." in said
+    assert "6 differences, p = 0.031, the least that 6 can give; by their t-interval it would be und" in said
+    assert "when seed 10 was known; the other 5 alone give p = 0.062, the least that 5 can give." in said
+    gap["perceptron"] = seeds(20.0, 20.1, 20.2, 20.0, 20.1, 29.9)
+    assert "+0.1 [+0.1, +0.1] (6), equivalent within 2 points. " in answer.listed(gap, experiment("pretrain"))
 
 
 def test_the_answer_says_how_many_trainings_of_random_features_took_off():
     found = rows(finetuned=[20, 22, 21], random=[10, 18, 18])
     found["random"][10] |= STAYED
     said = answer.listed(found, experiment("pretrain"))
-    assert "1 of 3 trainings stayed a constant classifier's, the others reach 18.0 ± 0.0 (2)." in said
+    assert "features to 18.0 ± 0.0 (2) in the 2 of 3 trainings that took off, 10.0 (1) else (all: 15" in said
+    assert "1 of 3 trainings never left the loss of a constant classifier, the others reach 18.0 ± 0" in said
     assert "(+3.0 to +4.0 where random features took off, +10.0 where not)" in said
     assert "**2 of 3** trainings of random features took off (67 % [9, 99])" in said
     assert "Trained − those +3.5 [" in said
@@ -178,7 +187,7 @@ def test_r_in_the_main_table_is_corrected_by_autoattack_as_in_the_claims():
 
 
 def test_a_claim_s_verdict_says_its_size_and_that_seeds_are_missing(monkeypatch):
-    found = rows(finetuned=[24, 24.2], linear=[16, 16])
+    found = rows(finetuned=[24, 24.2], linear=[16, 16], at=[30])
     decided = claims.decide(found, "cpu")
     table = claim_tables.claims(decided)
     assert table.loc["C4", "verdict"] == "confirmed (meaningful), interim: 2 of 3 seeds"
@@ -187,7 +196,9 @@ def test_a_claim_s_verdict_says_its_size_and_that_seeds_are_missing(monkeypatch)
     tinted = html[: html.index("</style>")]
     c4 = list(table.index).index("C4")
     assert f"#T_claims_row{c4}_col3" in tinted.split(tables.tint("confirmed"))[0], "a verdict has its colour"
-    assert table.loc["C2", "verdict"] == "not yet run" and table.loc["C2", "points [95 %]"] == "–"
+    assert table.loc["C2", "verdict"] == "not yet run: too few seeds"
+    assert (table.loc["C2", "points [95 %]"], table.loc["C6b", "verdict"]) == ("–", "not yet run")
+    assert (table.loc["C4", "seeds"], table.loc["C2", "seeds"]) == ("2 (10 to 11)", "1 (10)")
 
 
 def test_the_headline_has_a_mark_for_every_seed_and_for_every_pair():
@@ -354,8 +365,10 @@ def test_affine_parameters_are_compared_with_those_of_bn_the_best_first():
 def test_the_answer_says_what_the_head_does_once_it_is_known():
     exp, arms = experiment("pretrain"), dict(finetuned=[20] * 6, random=[15] * 6, two_stages=[16] * 3)
     said = answer.listed(rows(**arms), exp)
-    assert "*It is the features* (C6, C6s): confirmed; not controlled for yet: the head (C6b). " in said
-    assert "trained in one arm, random in the other (C6b)." in said
+    assert (
+        "That trained weights get further is confirmed (C6, C6s); whether it is the features, or the " in said
+    )
+    assert "*it is the features*; the head, trained in one arm, random in the other, is not excl" in said
     said = answer.listed(rows(**arms, finetuned_head=[25, 26], random_head=[21, 22]), exp)
-    assert "(C6, C6s): confirmed. " in said
+    assert "*It is the features* is confirmed (C6, C6s). " in said
     assert "With the head trained in both arms it is +4.0 [+4.0, +4.0] (2)." in said
