@@ -54,7 +54,7 @@ def draw():
     axis.text(
         0,
         0.42,
-        "grey, frozen: convolutions and head, either of a network after standard training",
+        "one of nine residual blocks; grey, frozen: convolutions and head, either after standard training",
         fontsize=7.5,
     )
     axis.text(
@@ -63,7 +63,7 @@ def draw():
     axis.text(
         0,
         -0.06,
-        "orange, trained adversarially: every γ and β; running statistics follow",
+        "orange, trained adversarially: every γ and β; running statistics are the adversarial batches'",
         fontsize=7.5,
         color="#B34700",
     )

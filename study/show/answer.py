@@ -1,12 +1,13 @@
 """The answer of the study in sentences, for 04 and for the README.
 
-Decided here: how the result and the claims are put into words, from numbers alone. Not here: the numbers
-(decide/statistics.py), verdicts (decide/claims.py), what the other notebooks say (sentences.py).
+Decided here: how the result is put into words, from numbers alone. Not here: the numbers
+(decide/statistics.py), verdicts (decide/claims.py) and how a claim is shown (claim_tables.py), what the other
+notebooks say (sentences.py).
 """
 
 from study.decide import claims, rates
 from study.decide.statistics import equivalent, share, sign_flip
-from study.decide.verdicts import DELTA, exceeds, exceeds_by_signs, quoted
+from study.decide.verdicts import DELTA, exceeds, exceeds_by_signs
 from study.define.rows import ARMS
 from study.run import datasets
 from study.show import claim_tables
@@ -286,29 +287,3 @@ def features(exp, decided):
         )
     both = f"C6 is {claim_tables.verdict(primary)}, C6s {claim_tables.verdict(control)}"
     return f"That it is the features is not shown: {both}."
-
-
-def rules(decided):
-    """Each claim's statistic, rule, and what stands beside its verdict, in a fold."""
-    lines = []
-    for c in decided:
-        beside = f" *Beside*: {c.note}." if c.note else ""
-        lines.append(f"- **{c.key}**, {c.statistic}. {c.rule}{beside}")
-    return (
-        "<details><summary>What each claim measures, its rule, and what stands beside the verdict</summary>"
-        "\n\n" + "\n".join(lines) + "\n\n</details>"
-    )
-
-
-def open_questions(decided):
-    """What would decide each claim that is not decided; those whose rows have not run in one line."""
-    waiting = [claim for claim in decided if claim.verdict == "not yet run" and claim.lacking]
-    lines = [
-        f"- **{claim.key}** ({claim.verdict}): {claim.would_decide}"
-        for claim in decided
-        if claim.would_decide and claim not in waiting
-    ]
-    if waiting:
-        wanted = [f"**{c.key}** {quoted(c.lacking)}" for c in waiting]
-        lines.append(f"- Not yet run, two seeds or more of: {'; '.join(wanted)}.")
-    return "\n".join(lines) or "Every claim is decided."

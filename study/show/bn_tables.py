@@ -191,6 +191,7 @@ def reading(parent, record):
     return (
         f"After fine-tuning {100 * np.mean(after < before):.0f} % of the channels are less fragile than "
         f"before (median {np.median(before):.2f} → {np.median(after):.2f}). Among the channels of a layer, "
-        f"given |γ| before, there is {strength} correlation (ρ = {rho:+.2f} [{low:+.2f}, {high:+.2f}]) of "
+        f"given |γ| before, there is {strength} correlation (ρ = {rho:+.2f}; [{low:+.2f}, {high:+.2f}] were "
+        f"all {change.size} channels independent) of "
         f"fragility before with the change of |γ|, in this one network{end}."
     )

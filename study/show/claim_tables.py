@@ -1,13 +1,14 @@
-"""Tables of claims: what was measured, over how many seeds, the verdict.
+"""The claims as tables and in words: what was measured, over how many seeds, the verdict, what would decide.
 
-Decided here: how a claim's numbers and verdict are written. Not here: the rules (decide/verdicts.py), which
-rows a claim is about (decide/claims.py).
+Decided here: how a claim's numbers, rule and verdict are written. Not here: the rules (decide/verdicts.py),
+which rows a claim is about (decide/claims.py).
 """
 
 import numpy as np
 import pandas as pd
 
 from study.decide import rates, verdicts
+from study.decide.verdicts import quoted
 from study.run import records
 from study.show import tables
 
@@ -76,3 +77,29 @@ def save(decided, exp, name):
     table = claims(decided)
     records.keep(exp, {f"{name}.csv": table.to_csv().encode()})
     return tables.styled(table[SHOWN], name, [claim.verdict for claim in decided])
+
+
+def rules(decided):
+    """Each claim's statistic, rule, and what stands beside its verdict, in a fold."""
+    lines = []
+    for c in decided:
+        beside = f" *Beside*: {c.note}." if c.note else ""
+        lines.append(f"- **{c.key}**, {c.statistic}. {c.rule}{beside}")
+    return (
+        "<details><summary>What each claim measures, its rule, and what stands beside the verdict</summary>"
+        "\n\n" + "\n".join(lines) + "\n\n</details>"
+    )
+
+
+def open_questions(decided):
+    """What would decide each claim that is not decided; those whose rows have not run in one line."""
+    waiting = [claim for claim in decided if claim.verdict == "not yet run" and claim.lacking]
+    lines = [
+        f"- **{claim.key}** ({claim.verdict}): {claim.would_decide}"
+        for claim in decided
+        if claim.would_decide and claim not in waiting
+    ]
+    if waiting:
+        wanted = [f"**{c.key}** {quoted(c.lacking)}" for c in waiting]
+        lines.append(f"- Not yet run, two seeds or more of: {'; '.join(wanted)}.")
+    return "\n".join(lines) or "Every claim is decided."

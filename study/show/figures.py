@@ -56,7 +56,7 @@ def curves(networks):
     figure = plt.figure(figsize=(7.2, 4.0))
     grid = figure.add_gridspec(2, len(lengths) + 1, width_ratios=[*[1] * len(lengths), 1.4])
     radii = figure.add_subplot(grid[:, -1])
-    radii.set(xlabel="attack radius ε (1/255)", ylabel="robust accuracy (%)", title="PGD, test images")
+    radii.set(xlabel="attack radius ε (1/255)", ylabel="accuracy under PGD (%)", title="PGD, test images")
     panels = learning_panels(figure, grid, lengths)
     handles = []
     for place, (key, record) in enumerate(networks.items()):
@@ -151,12 +151,15 @@ def headline(rows, decided, chance):
     left.annotate("chance", (100 * chance, len(shown) - 0.45), fontsize=6, color="grey", ha="center")
     left.set(xlabel="R (%), a mark a seed", title="Robust accuracy (seeds)", xlim=(-1, None))
     compared = pairs(rows, decided)
-    for place, values in enumerate(compared.values()):
-        style = dict(s=12, color="#7f7f7f", zorder=3)
-        right.scatter(values, spread(place, len(values)), **style)
-        mean, low, high = t_interval(values)
+    for place, (values, over_random) in enumerate(compared.values()):
+        stayed = over_random and [not rates.took_off(rows["random"][seed]) for seed in values]
+        colours = ["none" if hollow else "#7f7f7f" for hollow in stayed or [False] * len(values)]
+        style = dict(s=12, edgecolors="#7f7f7f", facecolors=colours, linewidths=1, zorder=3)
+        right.scatter(list(values.values()), spread(place, len(values)), **style)
+        mean, low, high = t_interval(values.values())
         if np.isfinite(low):
-            right.errorbar(mean, place, xerr=[[mean - low], [high - mean]], fmt="|", **INTERVAL)
+            bar = dict(xerr=[[mean - low], [high - mean]], fmt="|", zorder=4)
+            right.errorbar(mean, place - 0.3, **bar, **INTERVAL)
     right.axvspan(-verdicts.DELTA, verdicts.DELTA, color="grey", alpha=0.15, linewidth=0)
     right.axvline(0, color="grey", linewidth=0.8)
     right.set_yticks(range(len(compared)), list(compared))
@@ -164,20 +167,24 @@ def headline(rows, decided, chance):
     for axis in (left, right):
         axis.tick_params(axis="y", length=0)
         axis.set_ylim(-0.6, None)
+    right.set_ylim(-0.7, None)  # intervals stand below their marks
     return figure
 
 
 def pairs(rows, decided):
-    """What the headline's right panel shows from below: {label: points of each seed}."""
+    """The headline's right panel from below: {label: ({seed: points}, are random features a part of it?)}."""
     claims = {claim.key: claim for claim in decided if claim.values}
     shown = {}
     for key in reversed([key for key in DIFFERENCES if key in claims]):
-        values = list(claims[key].values.values())
-        test = f", sign-flip\np = {sign_flip(values):.3f}" if key == "C6" and len(values) > 1 else ""
-        shown[f"{DIFFERENCES[key]}\n({key}, {len(values)} seeds{test})"] = values
-    gap = list(rates.differences(rows["finetuned"], rows["perceptron"]).values())
+        values = claims[key].values
+        test = ""
+        if key == "C6" and len(values) > 1:
+            test = f", sign-flip\np = {sign_flip(values.values()):.3f}"
+        rows_of = {row for part in claims[key].parts for row in part.rows}
+        shown[f"{DIFFERENCES[key]}\n({key}, {len(values)} seeds{test})"] = values, "random" in rows_of
+    gap = rates.differences(rows["finetuned"], rows["perceptron"])
     if gap:  # beside the claims
-        shown = {f"trained − P\n({len(gap)} seeds)": gap} | shown
+        shown = {f"trained − P\n({len(gap)} seeds)": (gap, False)} | shown
     return shown
 
 
@@ -192,7 +199,7 @@ def attacks(networks, epsilon, chance):
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), sharey=True)
     measured = {key: record["checks"] for key, record in networks.items() if record["checks"]}
     restarts = range(1, CHECK_RESTARTS + 1)
-    last = {"PGD-20": "restarts 1", f"x{CHECK_RESTARTS}": f"restarts {CHECK_RESTARTS}"}
+    last = {"PGD-20": "restarts 1", f"{CHECK_RESTARTS}\nrestarts": f"restarts {CHECK_RESTARTS}"}
     last |= {"Square": "square", "unbounded": "unbounded"}
     for place, (row, c) in enumerate(measured.items()):
         style = dict(color=colour(row))
@@ -213,6 +220,7 @@ def attacks(networks, epsilon, chance):
     axes[2].set(xlabel="attack")
     for axis in axes:
         chance_line(axis, chance)
+    axes[1].annotate("chance", (1, 100 * chance - 1), fontsize=6, color="grey", va="top")
     sizes = ", ".join(sorted({str(c["square"].size) for c in measured.values()})) or "no"
     figure.suptitle(f"{sizes} test images", fontsize=8)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -226,7 +234,7 @@ def transfer(matrix, title):
     for (i, j), value in np.ndenumerate(matrix.to_numpy()):
         text = "–" if np.isnan(value) else f"{value:.0f}"
         style = dict(ha="center", va="center", fontsize=7)
-        axis.text(j, i, text, color="white" if value < 50 else "black", **style)
+        axis.text(j, i, text, color="white" if value < 40 else "black", **style)
     axis.set_xticks(range(len(matrix)), matrix.columns, rotation=40, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(len(matrix)), matrix.index)
     axis.set(xlabel="evaluated on", ylabel="examples made on", title=title)

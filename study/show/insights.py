@@ -57,7 +57,7 @@ def take_off_figure(trainings, data):
     data: the name of the data set, whose number of classes says where a constant classifier's loss is.
     """
     made, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9), width_ratios=(1.4, 1))
-    plateau = rates.plateau(data)[0]
+    plateau, bound = rates.plateau(data)
     several = [record for _, record in trainings.values() if len(record["history"]) > 1]
     for record in several:
         run, losses = record["run"], [epoch["train_loss"] for epoch in record["history"]]
@@ -67,6 +67,9 @@ def take_off_figure(trainings, data):
     left.axhline(plateau, color="grey", linestyle=":", linewidth=1)
     place = dict(xy=(0.98, plateau), xycoords=("axes fraction", "data"), ha="right", va="bottom")
     left.annotate(f"constant classifier: ln {np.exp(plateau):.0f} = {plateau:.2f}", fontsize=6, **place)
+    left.axhline(bound, color="grey", linestyle="--", linewidth=0.7)
+    place |= dict(xy=(0.98, bound), va="top")
+    left.annotate(f"took off: below {bound:.2f}", fontsize=6, **place)
     left.xaxis.get_major_locator().set_params(integer=True)
     left.set(xlabel="epoch", ylabel="adversarial training loss", title=f"{len(several)} trainings")
     shown = take_off.groups(trainings)
@@ -116,8 +119,7 @@ def along(axis_points, xlabel, measures, log=True):
         handles.append(plt.Line2D([], [], label=label(key), **style | mark))
     for axis, title in zip(axes, shown, strict=False):
         axis.set(xlabel=xlabel, title=title)
-        axis.margins(y=0.1)
-        axis.set_ylim(0)
+        axis.set_ylim(0, 1.08 * axis.dataLim.y1)
     axes[0].set_xscale("log" if log else "linear")
     # two values that all but coincide on the axis share a tick, that of the smaller
     pairs = zip([0, *values], values, strict=False)
@@ -183,8 +185,8 @@ def capacity(sizes, perceptron):
 def fragility(rows):
     """Standard training under each normalisation, {key: {seed: record}}: R by radius, and on the way.
 
-    Left: R at small radii on test images, a mark a seed, a line joins the means. Right: after each epoch
-    accuracy under PGD-10 of an eighth of ε against clean accuracy, on held-out images: a dot, the last large.
+    Left: R at small radii on test images, a line a seed. Right: after each epoch accuracy under PGD-10 of an
+    eighth of ε against clean accuracy, on held-out images: a dot, the last large. In brackets: seeds of both.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9))
     for number, (key, seeds) in enumerate(rows.items()):
@@ -194,9 +196,9 @@ def fragility(rows):
             reached = 100 * np.array(
                 [[small[f"{radius:g}"].mean() for radius in radii] for small in measured]
             )
-            counted = f"{len(measured)} seed{'s' if len(measured) > 1 else ''}"
-            left.plot(radii, reached.mean(0), label=f"{short(key)} ({counted})", **style)
-            left.plot(radii, reached.T, "o", markersize=4, **style)
+            counted = f"{len(measured)}; {len(with_history(seeds))}"
+            left.plot([], [], "o-", label=f"{short(key)} ({counted})", markersize=4, **style)
+            left.plot(radii, reached.T, "o-", markersize=3, linewidth=0.9, **style)
             left.set_xticks(radii, [f"{radius:g}" for radius in radii])
             left.set_title(f"{measured[0]['0'].size:,} random test images")
         for epochs in with_history(seeds).values():

@@ -15,7 +15,8 @@ from study.measure.norms import SOURCES
 from study.show.bn_tables import flat, off, sizes
 
 WORTH_MENDING = 0.05  # TID beyond the noise above which a regulariser of the gap is tried
-SMOOTH = ("standard", "at", "finetuned", "random", "linear")  # rows whose LIGS is said in a sentence
+# rows whose LIGS is said in a sentence
+SMOOTH = ("standard", "at", "bn_clean", "finetuned", "random", "linear")
 
 
 def fragility_table(rows):
@@ -219,9 +220,11 @@ def said_of_sources(networks):
         return "Not yet run."
     text = (
         f"In each of the {len(apart)} networks that were trained adversarially R differs among the three "
-        f"sources by at most {max(apart)} of {n} images"
+        f"sources by at most {max(apart)} of {n} images ({100 * max(apart) / n:.1f} points)"
     )
-    return f"{text}, from R of its own statistics by at most {max(from_own)}." if from_own else f"{text}."
+    if not from_own:
+        return f"{text}."
+    return f"{text}, from R of its own by at most {max(from_own)} ({100 * max(from_own) / n:.1f} points)."
 
 
 def said_of_smoothness(first):
@@ -229,7 +232,8 @@ def said_of_smoothness(first):
     means = {key: r["norms"]["ligs"].mean() for key, r in first.items() if r["norms"] and key in SMOOTH}
     if len(means) < 2:
         return "Not yet run."
-    return "LIGS: " + "; ".join(f"{label(key)} {mean:.2f}" for key, mean in means.items()) + "."
+    each = "; ".join(f"{label(key)} {mean:.3f}" for key, mean in means.items())
+    return f"LIGS, mean over the images of one network each: {each}."
 
 
 def said_of_disagreement(first):
@@ -245,7 +249,7 @@ def said_of_disagreement(first):
     if not largest:
         return "Not yet run."
     shown = "; ".join(f"{label(key)} {value:.2f}" for key, value in largest.items())
-    text = f"On adversarial batches, beyond the noise floor, in the layer where it is largest: {shown}."
+    text = f"On adversarial batches, beyond the noise floor, the largest after the first layer: {shown}."
     if max(largest.values()) > WORTH_MENDING:
         return f"{text} Above {WORTH_MENDING}, a penalty on the gap is worth a try."
-    return f"{text} None is above {WORTH_MENDING}, the bound from which a penalty on the gap would be tried."
+    return f"{text} None of these is above {WORTH_MENDING}, from which a penalty on the gap would be tried."

@@ -49,7 +49,8 @@ def finding(table):
     if "suspect" in verdicts_of:
         return f"suspect in {'; '.join(table.index[table.verdict == 'suspect'])}"
     run = (~table.verdict.isin(trust.UNJUDGED)).sum()
-    return f"no sign of gradient masking in the {run} of {len(table)} checks that were run"
+    text = f"no sign of gradient masking in the {run} of {len(table)} checks that were run"
+    return f"{text}, which excludes nothing of the other {len(table) - run}" if run < len(table) else text
 
 
 def left_out(checked):
@@ -72,20 +73,26 @@ def parts(networks):
         by_apgd = attack.get("apgd-t", attack["apgd-ce"])  # targeted APGD needs four classes
         if (by_apgd != attack["square"]).any():
             late.append(record)
-    taken = [tables.same_images(r, "pgd").mean() - r["autoattack"]["robust"].mean() for r in attacked]
-    bn = [
-        t
-        for t, r in zip(taken, attacked, strict=True)
-        if r["run"]["trainable"] == "bn" and r["run"]["epsilon"] and not trust.constant(r)
+    judged = [r for r in attacked if r["run"]["epsilon"] and not trust.constant(r)]
+    groups = {"BN-only AT networks": [], "others trained adversarially": []}
+    of_bn, of_others = groups
+    for record in judged:
+        group = of_bn if record["run"]["trainable"] == "bn" else of_others
+        taken = tables.same_images(record, "pgd").mean() - record["autoattack"]["robust"].mean()
+        groups[group].append(100 * taken)
+    said = [
+        f"{min(points):.1f} to {max(points):.1f} points less in {len(points)} {group}"
+        for group, points in groups.items()
+        if points
     ]
     text = (
         "FAB and Square took something that APGD on the cross-entropy and targeted APGD had left in "
         f"{len(late)} of {len(attacked)} networks."
     )
-    if bn:
+    if said:
         text += (
-            f" On the same images AutoAttack leaves {100 * min(bn):.1f} to {100 * max(bn):.1f} points less "
-            "than PGD-20 on the cross-entropy of the BN-only AT networks that are no constant classifiers."
+            " On the same images, than PGD-20 on the cross-entropy, AutoAttack leaves "
+            f"{', '.join(said)}; constant classifiers apart."
         )
     return text
 
@@ -192,12 +199,14 @@ def said_of_norms(claim):
     means = [part.interval()[0] for part in ran]
     below = [part for part, mean in zip(ran, means, strict=True) if mean < 0]
     single = [part for part in ran if len(part.values) < 2]
+    without_0 = [part for part in ran if part.interval()[1] > 0 or part.interval()[2] < 0]
     if single:
-        return (
+        text = (
             f"BN is the less robust in {len(below)} of {len(ran)} differences, a radius and another "
-            f"normalisation each, which go from {min(means):+.1f} to {max(means):+.1f} points; "
-            f"{len(single)} of them rest on one seed, which is inconclusive."
+            f"normalisation each; {len(single)} of them rest on one seed, which is inconclusive"
         )
+        several = len(ran) - len(single)
+        return f"{text}, and {len(without_0)} of {several} intervals leave out 0." if several else f"{text}."
     p_of = verdicts.after_holm(claim.parts)
     certain = [part for part in ran if p_of[part.text] <= 0.05]
     less = [part for part in certain if part in below]

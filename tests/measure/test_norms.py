@@ -139,10 +139,10 @@ def test_the_figure_of_fragility_has_a_mark_a_seed_and_a_dot_an_epoch():
     record = dict(small=small, history=epochs, run=dict(data="cifar10"))
     figure = insights.fragility({"norm_batch": {10: record, 11: record}, "norm_none": {}})
     left, right = figure.axes
-    assert [line.get_ydata().tolist() for line in left.lines] == [[80, 40]] * 3  # the mean, and each seed
+    assert [list(line.get_ydata()) for line in left.lines] == [[], [80, 40], [80, 40]]  # legend, seeds
     assert [list(line.get_xdata()) for line in right.lines] == [[10, 20], [20]] * 2
     assert right.get_title() == "1,000 held-out images, by epoch"
-    assert figure.legends[0].get_texts()[0].get_text() == "BN (2 seeds)"
+    assert figure.legends[0].get_texts()[0].get_text() == "BN (2; 2)"
     plt.close("all")
 
 
@@ -192,7 +192,7 @@ def networks_with_a_gap(beyond):
 
 
 @pytest.mark.parametrize(
-    "beyond, said", [(0.04, "0.04. None is above 0.05, the bound from which"), (0.06, "is worth a try.")]
+    "beyond, said", [(0.04, "0.04. None of these is above 0.05, from which"), (0.06, "is worth a try.")]
 )
 def test_a_gap_is_worth_a_penalty_after_the_first_layer_and_the_noise(beyond, said):
     networks = networks_with_a_gap(beyond)
@@ -210,9 +210,9 @@ def test_statistics_of_other_images_stand_beside_the_network_s_own():
     assert own["clean % (n)"].startswith("80.0 [") and own["R % (n)"] == "not yet run"
     assert table.loc["AT, all weights: half", "R % (n)"].startswith("60.0 [")
     said = norm_tables.said_of_sources({"at": record, "standard": record | dict(run=dict(epsilon=0))})
-    assert said.endswith("R differs among the three sources by at most 2 of 5 images.")
+    assert said.endswith("R differs among the three sources by at most 2 of 5 images (40.0 points).")
     own = norm_tables.said_of_sources({"at": record | dict(margin=dict(robust=np.arange(10) < 5))})
-    assert own.endswith("at most 2 of 5 images, from R of its own statistics by at most 4.")
+    assert own.endswith("at most 2 of 5 images (40.0 points), from R of its own by at most 4 (80.0 points).")
     assert norm_tables.said_of_sources({}) == "Not yet run."
 
 

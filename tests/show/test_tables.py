@@ -213,17 +213,19 @@ def test_the_headline_has_a_mark_for_every_seed_and_for_every_pair():
         for tick, marks in zip(right.get_yticklabels(), right.collections[::2], strict=False)
     }
     assert shown.keys() == {"C4", "C5", "C6"}
+    hollow = [marks for marks in right.collections if 0 in marks.get_facecolors()[:, 3]]
+    assert len(hollow) == 2, "of C5 and of C6, which rest on a training that did not take off"
     found["perceptron"] = seeds(19, 20)
     beside = figures.pairs(found, claims.decide(found, "cpu"))
-    assert next(iter(beside.items())) == ("trained − P\n(2 seeds)", [1.0, 2.0])
+    assert next(iter(beside.items())) == ("trained − P\n(2 seeds)", ({10: 1.0, 11: 2.0}, False))
     assert any(name.endswith("(C6, 2 seeds, sign-flip\np = 0.500)") for name in beside)
     plt.close("all")
 
 
 def test_claims_whose_rows_have_not_run_share_a_line():
-    said = answer.open_questions(claims.decide(rows(finetuned=[24, 24.2]), "cpu")).splitlines()
+    said = claim_tables.open_questions(claims.decide(rows(finetuned=[24, 24.2]), "cpu")).splitlines()
     assert len(said) == 1 and f'**C4** "{LINEAR}"; **C5** "{RANDOM}" and "{LINEAR}"; ' in said[0]
-    said = answer.open_questions(claims.decide(rows(finetuned=[24, 19], linear=[16, 22]), "cpu"))
+    said = claim_tables.open_questions(claims.decide(rows(finetuned=[24, 19], linear=[16, 22]), "cpu"))
     assert said.startswith("- **C4** (undecided): the planned seeds 12 of ")
 
 
@@ -246,6 +248,7 @@ def test_a_network_on_which_few_checks_were_run_is_a_line_below_the_grid():
     assert list(trust_tables.grid(of).columns) == ["expected", "n", TRAINED]
     assert trust_tables.grid({"linear": few}).expected.tolist() == ["falls"] * 3
     said = "no sign of gradient masking in the 1 of 3 checks that were run"
+    said += ", which excludes nothing of the other 2"
     assert sentences.left_out(of) == f"- {LINEAR}; {RANDOM}: {said}."
     assert {LINEAR, RANDOM} < set(trust_tables.numbers(of).columns)
 
