@@ -244,10 +244,12 @@ def two_stages(rows, measure):
     """What random features reach that get clean training of BN first, as trained features had theirs."""
     if not rows["two_stages"]:
         return "Random features with the same two stages, clean and then adversarial: not yet run."
+    without = rates.differences(apart(rows)[0], rows["two_stages"], measure)
     return (
         "With the same two stages, clean training and then AT, of BN alone, random features reach "
         f"**{rates.text(rows['two_stages'], measure)}**; trained − these "
-        f"{gap_of(rows, 'finetuned', 'two_stages', measure)} (C6s)."
+        f"{gap_of(rows, 'finetuned', 'two_stages', measure)} (C6s). Random features that took off without "
+        f"the clean stage less these: {rates.points(without)}."
     )
 
 
