@@ -299,6 +299,7 @@ def test_autoattack_of_few_classes_runs_the_parts_that_have_a_target(classes, pa
     assert torch.equal(survivors["square"], robust) and 0 < robust.sum() < 40
 
 
+@pytest.mark.slow
 def test_autoattack_is_the_package_s(trained, attacked):
     x, y, ours = attacked
     package = AutoAttack(trained, norm="Linf", eps=32 / 255, version="standard", seed=0, device=y.device)

@@ -118,7 +118,7 @@ def test_every_notebook_takes_a_folder(root, folder, notebook):
     if notebook < "04":
         given |= dict(epochs=1, eval_images=10, margin_images=10, aa_images=0, check_images=0, small_images=0)
     shown = execute(notebook, **given)
-    assert "resnet8 on folder_" in shown or notebook != "04_robustness"
+    assert "resnet8, folder_" in shown or notebook != "04_robustness"
 
 
 def test_a_folder_without_its_splits_is_refused_in_a_sentence(root, tmp_path):
