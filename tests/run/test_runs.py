@@ -639,11 +639,11 @@ def test_weights_are_committed_of_every_network_that_the_report_judges_and_of_no
             without.append(json.loads((folder / "run.json").read_bytes())["run"]["seed"])
     assert set(without) <= {0, 1, 2}, "those of the first study, and no other"
     first = experiment("pretrain", norm="instance", epsilon=0)  # from which 02 starts with -p norm instance
-    assert len(drop_weights.FURTHER) == 12 and first.name not in drop_weights.FURTHER
+    assert len(drop_weights.NO_PARENTS) == 14 and first.name not in drop_weights.NO_PARENTS
 
 
 def test_weights_stay_until_the_small_radii_are_measured(tmp_path):
-    folder = tmp_path / sorted(drop_weights.FURTHER)[0]
+    folder = tmp_path / sorted(drop_weights.NO_PARENTS)[0]
     folder.mkdir()
     assert not drop_weights.dispensable(folder)
     (folder / "small_eps8_steps20_random2000.json").write_text("{}")
