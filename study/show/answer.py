@@ -60,6 +60,8 @@ def in_short(rows, exp, decided, measure, name):
     keys = ("standard", "finetuned", "at", "perceptron", "linear")
     reached = {key: rates.text(rows[key], measure) for key in keys}
     gap = compared(rows, decided, measure)
+    if not gap:
+        return "**BN-only AT of trained features against random ones: not yet run.**"
     positive = [points for points in gap.values() if points > 0]
     chance = 100 * datasets.chance(exp.run["data"])
     return (

@@ -152,8 +152,8 @@ def headline(rows, decided, chance):
     left.set(xlabel="R (%), a mark a seed", title="Robust accuracy (seeds)", xlim=(-1, None))
     compared = pairs(rows, decided)
     for place, (values, over_random) in enumerate(compared.values()):
-        stayed = over_random and [not rates.took_off(rows["random"][seed]) for seed in values]
-        colours = ["none" if hollow else "#7f7f7f" for hollow in stayed or [False] * len(values)]
+        stayed = [seed for seed in values if over_random and not rates.took_off(rows["random"][seed])]
+        colours = ["none" if seed in stayed else "#7f7f7f" for seed in values]
         style = dict(s=12, edgecolors="#7f7f7f", facecolors=colours, linewidths=1, zorder=3)
         right.scatter(list(values.values()), spread(place, len(values)), **style)
         mean, low, high = t_interval(values.values())

@@ -141,6 +141,11 @@ def test_it_is_the_features_only_if_both_claims_say_so(random, two_stages, said)
     assert said in answer.listed(found, experiment("pretrain"))
 
 
+def test_without_both_arms_the_answer_is_not_yet_run():
+    said = answer.listed(rows(finetuned=[20]), experiment("pretrain"))
+    assert said.startswith("**BN-only AT of trained features against random ones: not yet run.** resnet20, ")
+
+
 def test_one_seed_is_said_to_be_inconclusive():
     said = answer.listed(rows(finetuned=[20], random=[18]), experiment("pretrain"))
     assert "**Trained − random: +2.0 (1)**: one seed is inconclusive. " in said
