@@ -10,7 +10,7 @@ import bnat_utils as bnat
 from study.decide import rates
 from study.decide.select import study_rows
 from study.define.parameters import PROFILES
-from study.define.rows import ARMS, CONTROLS, EVERY, FIRST_STUDY, ROWS
+from study.define.rows import AFFINE, ARMS, CONTROLS, EVERY, FIRST_STUDY, ROWS
 
 TRAINED = (*ARMS, "at", "linear", "perceptron")
 TUNED_ROWS = (*TRAINED, "two_stages", "linear_long", "perceptron_long")
@@ -61,6 +61,11 @@ def tuning(keys=TUNED_ROWS, lengths=TUNED, **parameters):
 def other_rates(**parameters):
     """Accuracy of the arms on the test images at every learning rate of the grid; it chooses nothing."""
     return along("lr", RATES, ARMS, **parameters)
+
+
+def affine_rates(**parameters):
+    """The rows of AFFINE at every learning rate of the grid: of those that the held-out images decide on."""
+    return along("lr", RATES, AFFINE, **parameters)
 
 
 def budget(**parameters):

@@ -122,7 +122,9 @@ def small(exp):
 
 
 def readouts(exp):
-    n = exp.asked.eval_images if exp.run["arch"] in bnat.ARCHS else 0
+    """With the checks, and wherever the small radii are measured, beside which C7 shows LIGS."""
+    wanted = exp.asked.check_images or small(exp)["images"]
+    n = exp.asked.eval_images if wanted and exp.run["arch"] in bnat.ARCHS else 0
     return dict(epsilon=exp.asked.epsilon, images=n)
 
 
@@ -214,7 +216,7 @@ MEASUREMENTS = {
         Measurement("curve", "eval_images", curve, measure_curve),
         Measurement("autoattack", "aa_images", autoattack, measure_autoattack),
         Measurement("small", "small_images", small, measure_small),
-        Measurement("norms", "check_images", readouts, measure_readouts),
+        Measurement("norms", "eval_images", readouts, measure_readouts),
         Measurement("features", "check_images", features, measure_features),
         Measurement("perturbations", "check_images", pictured, measure_perturbations),
         Measurement("gap", "check_images", gap, measure_gap),

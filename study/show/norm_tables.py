@@ -20,28 +20,31 @@ SMOOTH = ("standard", "at", "bn_clean", "finetuned", "random", "linear")
 
 
 def fragility_table(rows):
-    """Standard training under each normalisation {key: {seed: record}} that ran: small radii, LIGS."""
+    """Standard training under each normalisation {key: {seed: record}} that ran: small radii, LIGS.
+
+    A column a normalisation, a row a measure.
+    """
     table, images = {}, set()
     for key, seeds in rows.items():
         measured = [record["small"] for record in seeds.values() if record["small"]]
         if not measured:
             if seeds:
-                table[label(key)] = {"clean %": "not yet measured"}
+                table[short(key)] = {"clean %": "not yet measured"}
             continue
         images |= {small["settings"]["images"] for small in measured}
         radii = [f"{radius:g}" for radius in measured[0]["settings"]["radii"]]
-        row = table[label(key)] = {"clean %": mean_sd([100 * small["0"].mean() for small in measured])}
+        column = table[short(key)] = {"clean %": mean_sd([100 * small["0"].mean() for small in measured])}
         for radius in radii:
-            row[f"R % at {radius}/255"] = mean_sd([100 * small[radius].mean() for small in measured])
+            column[f"R % at {radius}/255"] = mean_sd([100 * small[radius].mean() for small in measured])
         for radius in radii:
             survived = [100 * small[radius].sum() / small["0"].sum() for small in measured]
-            row[f"of those right, % at {radius}/255"] = mean_sd(survived)
+            column[f"of those right, % at {radius}/255"] = mean_sd(survived)
         smooth = [record["norms"]["ligs"] for record in seeds.values() if record["norms"]]
         if smooth:
-            row[f"LIGS ({smooth[0].size:,} images)"] = mean_sd([each.mean() for each in smooth], 3)
-    table = table or {"not yet run": {}}
+            column[f"LIGS ({smooth[0].size:,} images)"] = mean_sd([each.mean() for each in smooth], 3)
+    table = table or {"not yet run": {"clean %": "–"}}
     title = f"{'/'.join(f'{n:,}' for n in sorted(images)) or 'no'} random test images, mean ± sd (seeds)"
-    return pd.DataFrame.from_dict(table, orient="index").fillna("–").rename_axis(title)
+    return pd.DataFrame(table).fillna("–").rename_axis(title)
 
 
 def held_out_images(rows):
@@ -110,6 +113,21 @@ def said_of_equal_accuracy(rows):
     if not each:
         return "Not yet run."
     return f"PGD-10 accuracy at ε/8, BN less it, points (seeds): {'; '.join(each)}."
+
+
+def held_out_rates(points_of):
+    """{key: {lr: {seed: record}}} after the last epoch, on the held-out images: mean ± sd (seeds)."""
+    table = {}
+    for key, points in points_of.items():
+        for lr, seeds in points.items():
+            ends = [record["history"][-1] for record in seeds.values()]
+            table[f"{label(key)}, learning rate {lr:g}"] = {
+                "clean %": mean_sd([100 * end["held_out_clean"] for end in ends]),
+                "PGD-10 %": mean_sd([100 * end["held_out_robust"] for end in ends]),
+            }
+    table = table or {"not yet run": {}}
+    every = {(key, lr): seeds for key, points in points_of.items() for lr, seeds in points.items()}
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis(held_out_images(every))
 
 
 def smoothness_table(networks):

@@ -96,6 +96,20 @@ def test_the_gap_is_measured_on_whole_batches_of_which_there_are_two(images, n):
     assert next((e["images"] for e in asked if e["kind"] == "gap"), None) == n
 
 
+@pytest.mark.parametrize(
+    "step, small, checks, looked",
+    [
+        ("pretrain", 0, 0, False),
+        ("pretrain", 50, 0, True),
+        ("pretrain", 0, 50, True),
+        ("scratch", 50, 0, False),
+    ],
+)
+def test_gradients_are_looked_at_with_the_checks_and_beside_the_small_radii(step, small, checks, looked):
+    exp = experiment(step, epsilon=0, small_images=small, check_images=checks)
+    assert any(e["kind"] == "norms" for e in evaluations(exp).values()) == looked
+
+
 def test_tuning_on_images_that_were_trained_on_is_refused():
     with pytest.raises(ValueError, match="^train_images must be at most 45000 with"):
         experiment("scratch", eval_split="tuning")

@@ -123,14 +123,14 @@ def test_the_fragility_table_says_what_was_not_run():
     unmeasured = {10: dict(small=None, norms=None)}
     rows = {"norm_batch": {10: record, 11: record}, "norm_none": {}, "norm_group": unmeasured}
     table = norm_tables.fragility_table(rows)
-    group = table.loc["Standard training, group normalisation"]
+    group = table["group normalisation"]
     assert group["clean %"] == "not yet measured" and group["R % at 0.5/255"] == "–"
     assert table.index.name == "10 random test images, mean ± sd (seeds)"
-    assert table.loc["Standard training, BN", "clean %"] == "40.0 ± 0.0 (2)"
-    assert table.loc["Standard training, BN", "R % at 0.5/255"] == "10.0 ± 0.0 (2)"
-    assert table.loc["Standard training, BN", "of those right, % at 0.5/255"] == "25.0 ± 0.0 (2)"
-    assert table.index.tolist() == ["Standard training, BN", "Standard training, group normalisation"]
-    assert norm_tables.fragility_table({"norm_none": {}}).index.tolist() == ["not yet run"]
+    assert table.loc["clean %", "BN"] == "40.0 ± 0.0 (2)"
+    assert table.loc["R % at 0.5/255", "BN"] == "10.0 ± 0.0 (2)"
+    assert table.loc["of those right, % at 0.5/255", "BN"] == "25.0 ± 0.0 (2)"
+    assert table.columns.tolist() == ["BN", "group normalisation"]
+    assert norm_tables.fragility_table({"norm_none": {}}).columns.tolist() == ["not yet run"]
 
 
 def test_the_figure_of_fragility_has_a_mark_a_seed_and_a_dot_an_epoch():
@@ -223,3 +223,13 @@ def test_dead_channels_are_counted_where_a_relu_follows():
     row = norm_tables.collapsed_table({"at": record}).loc["AT, all weights"]
     assert row["channels before a ReLU"] == 2 and row["of these never above 0 (%)"] == "50.0"
     assert row["of these the same for every image (%)"] == "25.0" and row["|γ| < 0.01 (%)"] == "50.0"
+
+
+def test_rates_are_compared_on_the_held_out_images_of_the_last_epoch():
+    history = [dict(held_out_clean=c, held_out_robust=r) for c, r in ((0.9, 0.9), (0.4, 0.2))]
+    record = dict(run=dict(data="cifar10"), history=history)
+    table = norm_tables.held_out_rates({"affine_bn": {0.05: {10: record}, 0.8: {10: record, 11: record}}})
+    assert table.index.name == "1,000 held-out images"
+    first = table.loc["AT of BN's γ and β, statistics frozen, learning rate 0.05"]
+    assert (first["clean %"], first["PGD-10 %"]) == ("40.0 (1)", "20.0 (1)")
+    assert norm_tables.held_out_rates({}).index.tolist() == ["not yet run"]
