@@ -41,13 +41,19 @@ def before_after(parent, record):
 
 
 def seeds_and_mean(axis, runs, measure, fill="full", marker="o", **style):
-    """Percent of {x: {seed: record}} under a measure (see rates): a mark a seed, a line joins the means."""
-    shown = {x: list(rates.of_seeds(seeds, measure).values()) for x, seeds in runs.items()}
-    shown = {x: accuracies for x, accuracies in shown.items() if accuracies}
-    line = axis.plot(list(shown), [np.mean(accuracies) for accuracies in shown.values()], **style)
-    for x, accuracies in shown.items():
+    """Percent of {x: {seed: record}} under a measure (see rates): a mark a seed.
+
+    A line joins the means of the seeds that every x has: between other seeds it would show those.
+    """
+    shown = {x: rates.of_seeds(seeds, measure) for x, seeds in runs.items()}
+    shown = {x: of_seeds for x, of_seeds in shown.items() if of_seeds}
+    shared = set.intersection(*map(set, shown.values())) if shown else ()
+    joined = list(shown) if shared else []
+    means = [np.mean([shown[x][seed] for seed in shared]) for x in joined]
+    line = axis.plot(joined, means, **style)
+    for x, of_seeds in shown.items():
         mark = dict(markersize=4, color=line[0].get_color(), fillstyle=fill)
-        axis.plot([x] * len(accuracies), accuracies, marker, **mark)
+        axis.plot([x] * len(of_seeds), list(of_seeds.values()), marker, **mark)
 
 
 # ------------------------------------------------------------------------------------------- 06_features
@@ -93,7 +99,7 @@ def take_off_figure(trainings, data):
 
 
 def along(axis_points, xlabel, measures, log=True):
-    """Accuracies against a parameter, of {key: {value: {seed: record}}}: a mark a seed, lines join means.
+    """Accuracies against a parameter, of {key: {value: {seed: record}}}: `seeds_and_mean` of each row.
 
     measures: {title: (kind, flags)}, a panel each where it was measured at two values or more. A variant of a
     row, its key a pair, has hollow diamonds; a row that is trained longer than the others a dotted line.

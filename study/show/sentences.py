@@ -112,17 +112,28 @@ def said_of_take_off(record):
     )
 
 
-def said_of_representative(first):
-    """Which networks stand for their rows, in a sentence."""
+def among_those_that_started(record, seeds):
+    """R of a record of random features beside that of its row's {seed: record} that took off, in words."""
+    started = {seed: other for seed, other in seeds.items() if rates.took_off(other)}
+    reached = rates.of_seeds(started, rates.ROBUST)
+    if record["run"]["seed"] not in reached or len(reached) < 2:
+        return ""
+    own, low, high = reached[record["run"]["seed"]], min(reached.values()), max(reached.values())
+    return f" (R {own:.1f} %; {low:.1f} to {high:.1f} % in the {len(reached)} that did)"
+
+
+def said_of_representative(first, rows):
+    """Which networks {key: record} stand for their rows {key: {seed: record}}, in a sentence."""
     if not first:
         return "Not yet run."
     seeds = {key: record["run"]["seed"] for key, record in first.items()}
     usual = min(seeds.values())
     other = []
     for key, seed in seeds.items():
-        why = ", the first that took off and was looked into" if key == "random" else ""
         if seed != usual:
-            other.append(f"{label(key)}, seed {seed}{why}")
+            why = ", the first that took off and was looked into" if key == "random" else ""
+            beside = among_those_that_started(first[key], rows[key]) if key == "random" else ""
+            other.append(f"{label(key)}, seed {seed}{why}{beside}")
     text = f"One network a row is looked into: that of seed {usual}"
     if "random" in first and not rates.took_off(first["random"]):
         return f"{text}; BN-only AT of random features did not take off there."

@@ -160,21 +160,20 @@ def test_without_r_the_answer_says_that_pgd_decides_nothing():
 
 
 def test_the_random_features_that_are_looked_into_took_off():
-    found = rows(finetuned=[20, 22], random=[10, 18, 18])
+    found = rows(finetuned=[20, 22], random=[10, 18, 17])
     found["random"][10] |= STAYED
-    assert sentences.said_of_representative(select.representative(found)).endswith("is not yet run.")
+    assert sentences.said_of_representative(select.representative(found), found).endswith("is not yet run.")
     found["random"][12] |= dict(features=evaluation(0))
     first = select.representative(found)
     assert (first["finetuned"]["run"]["seed"], first["random"]["run"]["seed"]) == (10, 12)
-    assert f"that of seed 10, but for {RANDOM}, seed 12, the first that took off and was looked into." in (
-        sentences.said_of_representative(first)
-    )
+    said = sentences.said_of_representative(first, found)
+    assert f"that of seed 10, but for {RANDOM}, seed 12, the first that took off and was looked into" in said
+    assert said.endswith(" (R 17.0 %; 17.0 to 18.0 % in the 2 that did).")
     found = rows(finetuned=[20], random=[10])
     found["random"][10] |= STAYED
     first = select.representative(found)
-    assert first["random"]["run"]["seed"] == 10 and "did not take off" in sentences.said_of_representative(
-        first
-    )
+    assert first["random"]["run"]["seed"] == 10
+    assert "did not take off" in sentences.said_of_representative(first, found)
 
 
 def test_r_in_the_main_table_is_corrected_by_autoattack_as_in_the_claims():
@@ -300,6 +299,16 @@ def test_an_axis_shows_no_panel_for_what_was_not_measured():
     points = {"finetuned": {1: {10: record(20)}, 5: {10: record(22)}}, ("random", "first study"): {}}
     figure = insights.along(points, "epochs", dict(R=("margin", "robust"), AA=("autoattack", "robust")))
     assert [axis.get_title() for axis in figure.axes] == ["R"]
+    plt.close("all")
+
+
+def test_a_line_joins_the_means_of_the_seeds_that_every_point_has():
+    points = {"random": {0.2: {1: record(10)}, 0.8: {1: record(12), 2: record(30)}}, "finetuned": {}}
+    points["finetuned"] = {0.2: {1: record(20)}, 0.8: {2: record(20)}}
+    figure = insights.along(points, "learning rate", dict(R=("margin", "robust")))
+    lines = [line.get_ydata().tolist() for line in figure.axes[0].lines if line.get_marker() == "None"]
+    marks = [line.get_ydata().tolist() for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert lines == [[10, 12], []] and marks == [[10], [12, 30], [20], [20]]
     plt.close("all")
 
 
