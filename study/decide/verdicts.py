@@ -166,13 +166,13 @@ def _more_seeds(part, rule):
     run = len(part.values)
     if rule not in ESTIMATED:
         return f"more seeds of {quoted(part.rows)} than the {run} planned"
+    few = f"if these {run} tell mean and spread, which so few hardly do"
     needed = run + 1
     while needed < MOST_SEEDS and rule(part, needed)[0] == "undecided":
         needed += 1
     if needed >= MOST_SEEDS:
-        spread = f"at the mean and spread of these {run} seeds"
-        return f"{spread}, {MOST_SEEDS} of {quoted(part.rows)} would not decide"
-    return f"about {needed} seeds of {quoted(part.rows)} in place of {run}"
+        return f"not even {MOST_SEEDS} seeds of {quoted(part.rows)}, {few}"
+    return f"about {needed} seeds of {quoted(part.rows)} in place of {run}, {few}"
 
 
 def _distance(part):
