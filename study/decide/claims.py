@@ -84,7 +84,8 @@ def _part(rows, text, keys, profile, measure=ROBUST, **side):
             if rates.robust_accuracy(runs[key][seed])[1]
         ]
     lacking = tuple(key for key in keys if len(measured[key]) < 2)
-    return Part(text, tuple(keys), values, seeds_planned, lacking=lacking, notes=tuple(notes), **side)
+    notes = tuple(notes)
+    return Part(text, tuple(keys), values, seeds_planned, measure, lacking=lacking, notes=notes, **side)
 
 
 def _difference(rows, minuend, subtrahend, profile, **side):

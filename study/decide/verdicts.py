@@ -11,6 +11,7 @@ from study.decide import rates, statistics
 from study.define.rows import label
 
 DELTA = 2.0  # points: the smallest difference that is called meaningful
+HOLM = 0.05  # the level at which several tests together decide
 MOST_SEEDS = 50  # an estimate beyond it only says that seeds will not decide
 
 
@@ -22,6 +23,7 @@ class Part:
     rows: tuple
     values: dict  # {seed: points}, of the planned seeds
     planned: tuple  # seeds
+    measure: tuple = rates.ROBUST  # what it is a difference of
     bound: float = 0.0
     above: bool = True  # the side of the bound on which the claim is right
     lacking: tuple = ()  # rows with fewer than two of the planned seeds
@@ -124,12 +126,19 @@ def after_holm(parts):
     return {part.text: float(p) for part, p in zip(whole, corrected, strict=True)}
 
 
+def certain(parts):
+    """How many of several parts are certainly below 0, corrected for their number, and how many above."""
+    p_of = after_holm(parts)
+    means = [part.interval()[0] for part in parts if p_of.get(part.text, 1) <= HOLM]
+    return sum(mean < 0 for mean in means), sum(mean > 0 for mean in means)
+
+
 def clears_after_holm(parts):
     """The rule that each of several parts is certainly below 0, or above, corrected for their number."""
     p_of = after_holm(parts)
 
     def rule(part):
-        if p_of[part.text] > 0.05:
+        if p_of[part.text] > HOLM:
             return "undecided", ""
         return ("confirmed" if part.interval()[0] < 0 else "contradicted"), ""
 

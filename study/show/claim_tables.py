@@ -7,8 +7,7 @@ which rows a claim is about (decide/claims.py).
 import numpy as np
 import pandas as pd
 
-from study.decide import rates, verdicts
-from study.decide.verdicts import quoted
+from study.decide.verdicts import certain, quoted
 from study.run import records
 from study.show import tables
 
@@ -41,25 +40,15 @@ def interval_of(part):
 
 
 def points_of(claim):
-    """The numbers that a claim was judged by: up to two parts; of more, the one furthest from confirmed."""
+    """The numbers that a claim was judged by: up to two parts; of more, how many are certain after Holm."""
     if len(claim.parts) == 1:
         return interval_of(claim.parts[0])
     if len(claim.parts) == 2:
         return "; ".join(f"{part.text}: {interval_of(part)}" for part in claim.parts)
     if not np.isfinite([claim.mean, claim.low, claim.high]).all():
         return "–"
-    least = f"{claim.mean:+.1f} [{claim.low:+.1f}, {claim.high:+.1f}]"
-    return f"{least}, of {len(claim.parts)} the furthest from confirmed"
-
-
-def parts(claim):
-    """Each part of a claim that is corrected for their number after Holm, a row each."""
-    p_of, table = verdicts.after_holm(claim.parts), {}
-    for part in claim.parts:
-        p = p_of.get(part.text)
-        table[part.text] = {"points [95 %] (seeds)": rates.points(part.values, part.sign)}
-        table[part.text]["p, after Holm"] = "–" if p is None else f"{p:.3f}"
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("difference")
+    below, above = certain(claim.parts)
+    return f"of {len(claim.parts)} differences {below} certainly below 0, {above} above"
 
 
 def claims(decided):

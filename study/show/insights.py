@@ -13,7 +13,8 @@ from study.decide import rates, take_off
 from study.decide.statistics import share
 from study.define.rows import LONGER, OVER_RANDOM, colour, label, short
 from study.show.bn_tables import flat, off, sizes, starts
-from study.show.norm_tables import WORTH_MENDING, excess, held_out_images, with_history
+from study.show.norm_tables import WORTH_MENDING, excess
+from study.show.other_norms import held_out_images, with_history
 
 DEPTH = ListedColormap(plt.get_cmap("cividis")(np.linspace(0, 0.85, 256)))  # no yellow on white
 TICKS_APART = 1.3  # times the value before, on a log axis

@@ -1,133 +1,21 @@
-"""What 07 and 08 say of normalisation, in tables and sentences.
+"""What 08 says of what BN does to gradients and signals, in tables and sentences.
 
 Decided here: how the measures are summed up and from which gap on a penalty on it has something to mend. Not
-here: the measures (measure/norms.py), the verdict on C7 (decide/claims.py).
+here: the measures (measure/norms.py), γ and β (bn_tables.py).
 """
 
 import numpy as np
 import pandas as pd
 
-import bnat_utils as bnat
 from study.decide import rates
 from study.decide.statistics import mean_sd, percent, proportion
-from study.define.rows import label, short
+from study.define.rows import label
 from study.measure.norms import SOURCES
 from study.show.bn_tables import flat, off, sizes
 
 WORTH_MENDING = 0.05  # TID beyond the noise above which a regulariser of the gap is tried
 # rows whose LIGS is said in a sentence
 SMOOTH = ("standard", "at", "bn_clean", "finetuned", "random", "linear")
-
-
-def fragility_table(rows):
-    """Standard training under each normalisation {key: {seed: record}} that ran: small radii, LIGS.
-
-    A column a normalisation, a row a measure.
-    """
-    table, images = {}, set()
-    for key, seeds in rows.items():
-        measured = [record["small"] for record in seeds.values() if record["small"]]
-        if not measured:
-            if seeds:
-                table[short(key)] = {"clean %": "not yet measured"}
-            continue
-        images |= {small["settings"]["images"] for small in measured}
-        radii = [f"{radius:g}" for radius in measured[0]["settings"]["radii"]]
-        column = table[short(key)] = {"clean %": mean_sd([100 * small["0"].mean() for small in measured])}
-        for radius in radii:
-            column[f"R % at {radius}/255"] = mean_sd([100 * small[radius].mean() for small in measured])
-        for radius in radii:
-            survived = [100 * small[radius].sum() / small["0"].sum() for small in measured]
-            column[f"of those right, % at {radius}/255"] = mean_sd(survived)
-        smooth = [record["norms"]["ligs"] for record in seeds.values() if record["norms"]]
-        if smooth:
-            column[f"LIGS ({smooth[0].size:,} images)"] = mean_sd([each.mean() for each in smooth], 3)
-    table = table or {"not yet run": {"clean %": "–"}}
-    title = f"{'/'.join(f'{n:,}' for n in sorted(images)) or 'no'} random test images, mean ± sd (seeds)"
-    return pd.DataFrame(table).fillna("–").rename_axis(title)
-
-
-def held_out_images(rows):
-    """On how many images a training is judged after each epoch, of {key: {seed: record}}, as text."""
-    held_out = {bnat.DATASETS[r["run"]["data"]]["held_out"] for of in rows.values() for r in of.values()}
-    return f"{'/'.join(f'{n:,}' for n in sorted(held_out)) or 'no'} held-out images"
-
-
-def with_history(seeds):
-    """{seed: [epoch, ...]} of the records {seed: record} whose small radius was measured epoch by epoch."""
-    of_seed = {
-        seed: [epoch for epoch in record["history"] if "held_out_small" in epoch]
-        for seed, record in seeds.items()
-    }
-    return {seed: epochs for seed, epochs in of_seed.items() if epochs}
-
-
-def nearest(of_seed, clean):
-    """{seed: epoch} of {seed: [epoch, ...]}: the one whose held-out clean accuracy is nearest to this."""
-    return {
-        seed: min(epochs, key=lambda epoch: abs(epoch["held_out_clean"] - clean))
-        for seed, epochs in of_seed.items()
-    }
-
-
-def meetings(rows):
-    """BN beside each other normalisation, {key: {seed: record}}, at one clean accuracy on the way.
-
-    It is the highest that every run of the two reaches; each is looked at after the epoch whose clean
-    accuracy is nearest to it. Returns {key: (that accuracy, BN's {seed: epoch}, the other's)}.
-    """
-    batch, met = with_history(rows.get("norm_batch", {})), {}
-    for key, seeds in rows.items():
-        other = with_history(seeds)
-        if key != "norm_batch" and batch and other:
-            every = [*batch.values(), *other.values()]
-            common = min(max(epoch["held_out_clean"] for epoch in epochs) for epochs in every)
-            met[key] = common, nearest(batch, common), nearest(other, common)
-    return met
-
-
-def ahead(bn, other):
-    """PGD-10 accuracy at ε/8 of BN less another's, points by seed: {seed: points} of {seed: epoch}."""
-    both = sorted(bn.keys() & other.keys())
-    return {seed: 100 * (bn[seed]["held_out_small"] - other[seed]["held_out_small"]) for seed in both}
-
-
-def at_equal_accuracy(rows):
-    """The `meetings` as a table: clean, and under PGD-10 of an eighth of ε, on held-out images."""
-    table = {}
-    for key, (common, bn, other) in meetings(rows).items():
-        row = table[label(key)] = {"near %": f"{100 * common:.1f}"}
-        for name, met in (("BN", bn), ("it", other)):
-            row[f"{name}: after epoch"] = "/".join(str(epoch["epoch"]) for epoch in met.values())
-            row[f"{name}: clean %"] = mean_sd([100 * epoch["held_out_clean"] for epoch in met.values()])
-            reached = [100 * epoch["held_out_small"] for epoch in met.values()]
-            row[f"{name}: PGD-10 % at ε/8"] = mean_sd(reached)
-    table = table or {"not yet run": {}}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis(held_out_images(rows))
-
-
-def said_of_equal_accuracy(rows):
-    """By how much BN is ahead of each other normalisation at equal clean accuracy, or behind, in a line."""
-    gaps = {key: ahead(bn, other) for key, (_, bn, other) in meetings(rows).items()}
-    each = [f"{short(key)} {rates.points(gap)}" for key, gap in gaps.items() if gap]
-    if not each:
-        return "Not yet run."
-    return f"PGD-10 accuracy at ε/8, BN less it, points (seeds): {'; '.join(each)}."
-
-
-def held_out_rates(points_of):
-    """{key: {lr: {seed: record}}} after the last epoch, on the held-out images: mean ± sd (seeds)."""
-    table = {}
-    for key, points in points_of.items():
-        for lr, seeds in points.items():
-            ends = [record["history"][-1] for record in seeds.values()]
-            table[f"{label(key)}, learning rate {lr:g}"] = {
-                "clean %": mean_sd([100 * end["held_out_clean"] for end in ends]),
-                "PGD-10 %": mean_sd([100 * end["held_out_robust"] for end in ends]),
-            }
-    table = table or {"not yet run": {}}
-    every = {(key, lr): seeds for key, points in points_of.items() for lr, seeds in points.items()}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis(held_out_images(every))
 
 
 def smoothness_table(networks):

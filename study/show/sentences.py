@@ -6,7 +6,7 @@ Decided here: how a result is put into words, from numbers alone. Not here: the 
 
 import numpy as np
 
-from study.decide import axes, rates, trust, verdicts
+from study.decide import axes, rates, trust
 from study.decide.statistics import mean_sd
 from study.define.rows import label
 from study.show import tables, trust_tables
@@ -199,42 +199,3 @@ def said_of_capacity(sizes, perceptron):
         return "Not yet run."
     each = [f"{size:,} γ and β {rates.points(gap)}" for size, gap in gaps.items()]
     return f"BN-only AT of trained features less P, points of R (seeds): {'; '.join(each)}."
-
-
-# ------------------------------------------------------------------------------------------------- 07_norms
-def said_of_norms(claim):
-    """In how many of C7's differences BN is certainly the less robust, and in how many the more."""
-    ran = [part for part in claim.parts if part.values]
-    if not ran:
-        return "Not yet run."
-    means = [part.interval()[0] for part in ran]
-    below = [part for part, mean in zip(ran, means, strict=True) if mean < 0]
-    single = [part for part in ran if len(part.values) < 2]
-    without_0 = [part for part in ran if part.interval()[1] > 0 or part.interval()[2] < 0]
-    if single:
-        text = (
-            f"BN is the less robust in {len(below)} of {len(ran)} differences, a radius and another "
-            f"normalisation each; {len(single)} of them rest on one seed, which is inconclusive"
-        )
-        several = len(ran) - len(single)
-        return f"{text}, and {len(without_0)} of {several} intervals leave out 0." if several else f"{text}."
-    p_of = verdicts.after_holm(claim.parts)
-    certain = [part for part in ran if p_of[part.text] <= 0.05]
-    less = [part for part in certain if part in below]
-    return (
-        f"BN is the less robust in {len(below)} of {len(ran)} differences, a radius and another "
-        f"normalisation each; certainly less (5 %, after Holm) in {len(less)}, certainly more in "
-        f"{len(certain) - len(less)}."
-    )
-
-
-def said_of_affine(affine, reference):
-    """Which affine parameters get further than BN's: R less that of `reference`, {seed: record}, a line."""
-    gaps = {key: rates.differences(seeds, reference) for key, seeds in affine.items()}
-    ran = {key: gap for key, gap in gaps.items() if gap}
-    if not ran:
-        return ""  # which `not_run` has said
-    means = {key: np.mean(list(gap.values())) for key, gap in ran.items()}
-    ordered = sorted(ran, key=means.get, reverse=True)
-    each = [f"{label(key)} {rates.points(ran[key])}" for key in ordered]
-    return f"R less that of BN-only AT of trained features, points (seeds): {'; '.join(each)}."

@@ -2,7 +2,7 @@
 
 Decided here: columns and their formats; labels are printed here, for the keys that come. Not here: the
 numbers' meaning (decide/statistics.py), tables of claims (claim_tables.py), of the checks (trust_tables.py)
-and of BN (bn_tables.py, norm_tables.py).
+and of BN (bn_tables.py, norm_tables.py, other_norms.py).
 """
 
 import numpy as np

@@ -2,7 +2,6 @@
 
 import copy
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -10,7 +9,7 @@ from conftest import bnat
 from torch import nn
 
 from study.measure import attacks, norms
-from study.show import insights, norm_tables
+from study.show import norm_tables
 
 
 @pytest.fixture
@@ -116,63 +115,6 @@ def test_r_falls_with_the_radius_from_clean_accuracy_on(trained, digits):
     assert weak > rates[-1]
 
 
-def test_the_fragility_table_says_what_was_not_run():
-    flags = np.arange(10) < 4
-    small = {"0": flags, "0.5": np.arange(10) < 1, "settings": dict(images=10, radii=[0.5])}
-    record = dict(small=small, norms=None)
-    unmeasured = {10: dict(small=None, norms=None)}
-    rows = {"norm_batch": {10: record, 11: record}, "norm_none": {}, "norm_group": unmeasured}
-    table = norm_tables.fragility_table(rows)
-    group = table["group normalisation"]
-    assert group["clean %"] == "not yet measured" and group["R % at 0.5/255"] == "–"
-    assert table.index.name == "10 random test images, mean ± sd (seeds)"
-    assert table.loc["clean %", "BN"] == "40.0 ± 0.0 (2)"
-    assert table.loc["R % at 0.5/255", "BN"] == "10.0 ± 0.0 (2)"
-    assert table.loc["of those right, % at 0.5/255", "BN"] == "25.0 ± 0.0 (2)"
-    assert table.columns.tolist() == ["BN", "group normalisation"]
-    assert norm_tables.fragility_table({"norm_none": {}}).columns.tolist() == ["not yet run"]
-
-
-def test_the_figure_of_fragility_has_a_mark_a_seed_and_a_dot_an_epoch():
-    small = {"0": np.arange(10) < 8, "1": np.arange(10) < 4, "settings": dict(images=10, radii=[1])}
-    epochs = [dict(epoch=e, held_out_clean=e / 10, held_out_small=0.1) for e in (1, 2)]
-    record = dict(small=small, history=epochs, run=dict(data="cifar10"))
-    figure = insights.fragility({"norm_batch": {10: record, 11: record}, "norm_none": {}})
-    left, right = figure.axes
-    assert [list(line.get_ydata()) for line in left.lines] == [[], [80, 40], [80, 40]]  # legend, seeds
-    assert [list(line.get_xdata()) for line in right.lines] == [[10, 20], [20]] * 2
-    assert right.get_title() == "1,000 held-out images, by epoch"
-    assert figure.legends[0].get_texts()[0].get_text() == "BN (2; 2)"
-    plt.close("all")
-
-
-def test_bn_is_compared_with_each_other_at_the_highest_clean_accuracy_that_both_reach():
-    def trained(*epochs):
-        steps = enumerate(epochs, 1)
-        history = [dict(epoch=e, held_out_clean=c, held_out_small=s) for e, (c, s) in steps]
-        return dict(run=dict(data="cifar10"), history=history)
-
-    # of before it was measured
-    old = dict(run=dict(data="cifar10"), history=[dict(epoch=1, held_out_clean=0.95)])
-    rows = {
-        "norm_batch": {9: old, 10: trained((0.5, 0.3), (0.72, 0.2), (0.9, 0.1))},
-        "norm_none": {10: trained((0.4, 0.3), (0.7, 0.4)), 11: trained((0.71, 0.5))},
-        "norm_group": {},
-    }
-    table = norm_tables.at_equal_accuracy(rows)
-    assert table.index.name == "1,000 held-out images"
-    assert table.index.tolist() == ["Standard training, no normalisation"]
-    row = table.iloc[0]
-    assert row["near %"] == "70.0"
-    assert row["BN: after epoch"] == "2" and row["BN: PGD-10 % at ε/8"] == "20.0 (1)"
-    assert row["it: after epoch"] == "2/1" and row["it: PGD-10 % at ε/8"].startswith("45.0 ± ")
-    said = norm_tables.said_of_equal_accuracy(rows)
-    assert said == "PGD-10 accuracy at ε/8, BN less it, points (seeds): no normalisation -20.0 (1)."
-    only = {"norm_batch": rows["norm_batch"], "norm_none": {9: old}}
-    assert norm_tables.at_equal_accuracy(only).index.tolist() == ["not yet run"]
-    assert norm_tables.said_of_equal_accuracy(only) == "Not yet run."
-
-
 def test_a_tuning_run_that_did_not_take_off_is_marked_beside_its_gammas():
     def tuned(loss, epsilon=8.0):
         run, bn = dict(epsilon=epsilon, data="cifar10"), {"bn1": dict(gamma=[0.0, 1.0], beta=[0.0, 0.0])}
@@ -223,13 +165,3 @@ def test_dead_channels_are_counted_where_a_relu_follows():
     row = norm_tables.collapsed_table({"at": record}).loc["AT, all weights"]
     assert row["channels before a ReLU"] == 2 and row["of these never above 0 (%)"] == "50.0"
     assert row["of these the same for every image (%)"] == "25.0" and row["|γ| < 0.01 (%)"] == "50.0"
-
-
-def test_rates_are_compared_on_the_held_out_images_of_the_last_epoch():
-    history = [dict(held_out_clean=c, held_out_robust=r) for c, r in ((0.9, 0.9), (0.4, 0.2))]
-    record = dict(run=dict(data="cifar10"), history=history)
-    table = norm_tables.held_out_rates({"affine_bn": {0.05: {10: record}, 0.8: {10: record, 11: record}}})
-    assert table.index.name == "1,000 held-out images"
-    first = table.loc["AT of BN's γ and β, statistics frozen, learning rate 0.05"]
-    assert (first["clean %"], first["PGD-10 %"]) == ("40.0 (1)", "20.0 (1)")
-    assert norm_tables.held_out_rates({}).index.tolist() == ["not yet run"]

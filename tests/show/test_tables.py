@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from planted import evaluation, flags, record, seeds
+from planted import evaluation, record, seeds
 
 from study.decide import axes, claims, select, trust
 from study.define.experiment import experiment
@@ -342,41 +342,6 @@ def test_capacity_is_drawn_and_said_beside_the_perceptron():
     assert "784 γ and β -1.0 (1); 1,568 γ and β +1.5 [" in said
     assert sentences.said_of_capacity({"finetuned": {1568: seeds(20)}}, perceptron) == "Not yet run."
     plt.close("all")
-
-
-def standard(*rates):
-    """Standard training with R of so many percent at both of C7's radii, for seeds 10, 11, ..."""
-    measured = ({"0.5": flags(rate), "1": flags(rate)} for rate in rates)
-    return {seed: record(small=small) for seed, small in enumerate(measured, 10)}
-
-
-def test_c7_is_said_part_by_part_after_holm():
-    others = {"norm_group": standard(30, 31, 32), "norm_none": standard(10, 11, 12)}
-    unsure = {"norm_instance": standard(15, 25, 20), "norm_layer": standard(21, 21, 21)}
-    claim = claims.c7(dict(norm_batch=standard(20, 21, 22)) | others | unsure, "cpu")
-    said = sentences.said_of_norms(claim)
-    assert "less robust in 2 of 8" in said and "less (5 %, after Holm) in 2, certainly more in 2." in said
-    table = claim_tables.parts(claim)
-    assert list(table["p, after Holm"]) == ["0.000", "1.000", "1.000", "0.000"] * 2
-    assert table.iloc[0, 0] == "-10.0 [-10.0, -10.0] (3)"
-    assert claim_tables.points_of(claim).endswith("of 8 the furthest from confirmed")
-
-
-def test_c7_on_one_seed_is_inconclusive():
-    others = dict.fromkeys(("norm_group", "norm_instance", "norm_layer", "norm_none"), standard(30))
-    claim = claims.c7(dict(norm_batch=standard(20)) | others, "cpu")
-    said = sentences.said_of_norms(claim)
-    assert said.startswith("BN is the less robust in 8 of 8")
-    assert said.endswith("; 8 of them rest on one seed, which is inconclusive.")
-    assert set(claim_tables.parts(claim)["p, after Holm"]) == {"–"}
-    assert sentences.said_of_norms(claims.c7({}, "cpu")) == "Not yet run."
-
-
-def test_affine_parameters_are_compared_with_those_of_bn_the_best_first():
-    affine = {"affine_bn": seeds(15), "affine_group": seeds(22, 23), "affine_layer": {}}
-    said = sentences.said_of_affine(affine, seeds(20, 21))
-    assert said.endswith(f": {label('affine_group')} +2.0 [+2.0, +2.0] (2); {label('affine_bn')} -5.0 (1).")
-    assert sentences.said_of_affine({"affine_layer": {}}, seeds(20)) == ""
 
 
 def test_the_answer_says_what_the_head_does_once_it_is_known():

@@ -1,0 +1,213 @@
+"""What 07 says of other normalisations, in tables and sentences: fragility (C7), and AT of affine parameters.
+
+Decided here: how small radii are summed up, at which clean accuracies two normalisations are compared. Not
+here: the verdict on C7 (decide/claims.py), the measures (measure/), the figure (insights.py).
+"""
+
+import numpy as np
+import pandas as pd
+
+import bnat_utils as bnat
+from study.decide import rates, verdicts
+from study.decide.claims import on_most_images
+from study.decide.statistics import mean_sd
+from study.define.rows import label, short
+
+RIGHT = ("small", "0")  # a measure (see rates): right on the clean image, of those on which C7 is measured
+
+
+# ------------------------------------------------------------------------------------------ R at small radii
+def fragility_table(rows):
+    """Standard training under each normalisation {name or key: {seed: record}}: small radii, LIGS.
+
+    A column a normalisation, a row a measure; of the seeds that were measured on the most images.
+    """
+    kept, _ = on_most_images(rows, RIGHT)
+    table, images = {}, set()
+    for key, seeds in kept.items():
+        measured = [record for record in seeds.values() if record["small"]]
+        if not measured:
+            if rows[key]:
+                table[short(key)] = {"clean %": "not yet measured"}
+            continue
+        small = [record["small"] for record in measured]
+        images |= {one["settings"]["images"] for one in small}
+        radii = [f"{radius:g}" for radius in small[0]["settings"]["radii"]]
+        losses = [record["history"][-1]["train_loss"] for record in measured]
+        column = table[short(key)] = {"training loss, last epoch": mean_sd(losses, 2)}
+        column["clean %"] = mean_sd([100 * one["0"].mean() for one in small])
+        for radius in radii:
+            column[f"R % at {radius}/255"] = mean_sd([100 * one[radius].mean() for one in small])
+        for radius in radii:
+            survived = [100 * one[radius].sum() / one["0"].sum() for one in small]
+            column[f"of those right, % at {radius}/255"] = mean_sd(survived)
+        smooth = [record["norms"]["ligs"] for record in measured if record["norms"]]
+        if smooth:
+            column[f"LIGS ({smooth[0].size:,} images)"] = mean_sd([each.mean() for each in smooth], 3)
+    table = table or {"not yet run": {"clean %": "–"}}
+    title = f"{'/'.join(f'{n:,}' for n in sorted(images)) or 'no'} random test images, mean ± sd (seeds)"
+    return pd.DataFrame(table).fillna("–").rename_axis(title)
+
+
+def of_those_right(first, second, part):
+    """{seed: points} of a part of C7: the share of the images classified correctly that survives, paired."""
+    shares = {}
+    for seed in part.values:
+        pair = [seeds[seed]["small"] for seeds in (first, second)]
+        one, other = (100 * small[part.measure[1]].sum() / small["0"].sum() for small in pair)
+        shares[seed] = one - other
+    return shares
+
+
+def parts(claim, rows):
+    """Each difference of C7, a row each; rows: {key: {seed: record}} that it was judged on."""
+    p_of, table = verdicts.after_holm(claim.parts), {}
+    for part in claim.parts:
+        pair, p = [rows.get(key, {}) for key in part.rows], p_of.get(part.text)
+        error = rates.error_over_images(*pair, part.values, part.measure)
+        table[part.text] = {
+            "points [95 %] (seeds)": rates.points(part.values, part.sign),
+            "p, after Holm": "–" if p is None else f"{p:.3f}",
+            "standard error over images": "–" if error is None else f"{error:.1f}",
+            "of those right, points [95 %] (seeds)": rates.points(of_those_right(*pair, part)),
+        }
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("difference")
+
+
+def said_of_norms(claim):
+    """In how many of C7's differences BN is below the other, and in how many that is certain."""
+    ran = [part for part in claim.parts if part.values]
+    if not ran:
+        return "Not yet run."
+    below = [part for part in ran if part.interval()[0] < 0]
+    single = [part for part in ran if len(part.values) < 2]
+    less, more = verdicts.certain(claim.parts)
+    text = (
+        f"On average over the seeds that ran, BN is the less robust in {len(below)} of {len(ran)} "
+        f"differences, a radius and another normalisation each; certainly less (5 %, after Holm) in {less}, "
+        f"certainly more in {more}."
+    )
+    if not single:
+        return text
+    return f"{text} {len(single)} of the {len(ran)} have one seed, of which nothing is certain."
+
+
+def under_autoattack(attacked, rows):
+    """R at a small radius, and what survives AutoAttack there, on the random images that both saw.
+
+    attacked: {name or key: {seed: record}} with AutoAttack at that radius; rows: the same with small radii.
+    """
+    table = {}
+    for key, seeds in attacked.items():
+        for seed, record in seeds.items():
+            small = rows[key].get(seed, {}).get("small")
+            if not record["autoattack"] or not small:
+                continue
+            settings = record["autoattack"]["settings"]
+            among = np.searchsorted(small["settings"]["index"], settings["index"])
+            before = small[f"{settings['epsilon']:g}"][among]
+            after = before & record["autoattack"]["robust"]
+            table[f"{short(key)}, seed {seed}"] = {
+                "R %": f"{100 * before.mean():.1f}",
+                "R and AutoAttack %": f"{100 * after.mean():.1f}",
+                "at": f"{settings['epsilon']:g}/255",
+                "images": settings["images"],
+            }
+    table = table or {"not yet run": {}}
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("AutoAttack at a small radius")
+
+
+# ----------------------------------------------------------------------------------- at equal clean accuracy
+def held_out_images(rows):
+    """On how many images a training is judged after each epoch, of {key: {seed: record}}, as text."""
+    held_out = {bnat.DATASETS[r["run"]["data"]]["held_out"] for of in rows.values() for r in of.values()}
+    return f"{'/'.join(f'{n:,}' for n in sorted(held_out)) or 'no'} held-out images"
+
+
+def with_history(seeds):
+    """{seed: [epoch, ...]} of the records {seed: record} whose small radius was measured epoch by epoch."""
+    of_seed = {
+        seed: [epoch for epoch in record["history"] if "held_out_small" in epoch]
+        for seed, record in seeds.items()
+    }
+    return {seed: epochs for seed, epochs in of_seed.items() if epochs}
+
+
+def nearest(epochs, clean):
+    """The one of several epochs whose held-out clean accuracy is nearest to this."""
+    return min(epochs, key=lambda epoch: abs(epoch["held_out_clean"] - clean))
+
+
+def meetings(rows):
+    """BN beside each other normalisation, {key: {seed: record}}, near one clean accuracy on the way.
+
+    Seed by seed: it is the highest that both reach, and each is looked at after the epoch whose clean
+    accuracy is nearest to it. Returns {key: {seed: (that accuracy, BN's epoch, the other's)}}.
+    """
+    batch, met = with_history(rows.get("norm_batch", {})), {}
+    for key, seeds in rows.items():
+        other = with_history(seeds)
+        for seed in sorted(batch.keys() & other.keys()) if key != "norm_batch" else ():
+            both = batch[seed], other[seed]
+            common = min(max(epoch["held_out_clean"] for epoch in epochs) for epochs in both)
+            met.setdefault(key, {})[seed] = common, *(nearest(epochs, common) for epochs in both)
+    return met
+
+
+def ahead(met):
+    """PGD-10 accuracy at ε/8 of BN less another's, {seed: points} of its `meetings`."""
+    return {
+        seed: 100 * (bn["held_out_small"] - other["held_out_small"]) for seed, (_, bn, other) in met.items()
+    }
+
+
+def at_equal_accuracy(rows):
+    """The `meetings` as a table: clean, and under PGD-10 of an eighth of ε, on held-out images."""
+    table = {}
+    for key, met in meetings(rows).items():
+        row = table[label(key)] = {"near %": mean_sd([100 * common for common, _, _ in met.values()])}
+        for name, place in (("BN", 1), ("it", 2)):
+            epochs = [each[place] for each in met.values()]
+            row[f"{name}: after epoch"] = "/".join(str(epoch["epoch"]) for epoch in epochs)
+            row[f"{name}: clean %"] = mean_sd([100 * epoch["held_out_clean"] for epoch in epochs])
+            row[f"{name}: PGD-10 % at ε/8"] = mean_sd([100 * epoch["held_out_small"] for epoch in epochs])
+    table = table or {"not yet run": {}}
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis(held_out_images(rows))
+
+
+def said_of_equal_accuracy(rows):
+    """By how much BN is ahead of each other normalisation near one clean accuracy, or behind, in a line."""
+    each = [f"{short(key)} {rates.points(ahead(met))}" for key, met in meetings(rows).items()]
+    if not each:
+        return "Not yet run."
+    return f"PGD-10 accuracy at ε/8, BN less it, points (seeds): {'; '.join(each)}."
+
+
+# ------------------------------------------------------------------------------------------------ is it BN?
+def held_out_rates(points_of):
+    """{key: {lr: {seed: record}}} after the last epoch, on the held-out images: mean ± sd (seeds)."""
+    table = {}
+    for key, points in points_of.items():
+        for lr, seeds in points.items():
+            ends = [record["history"][-1] for record in seeds.values()]
+            table[f"{label(key)}, learning rate {lr:g}"] = {
+                "clean %": mean_sd([100 * end["held_out_clean"] for end in ends]),
+                "PGD-10 %": mean_sd([100 * end["held_out_robust"] for end in ends]),
+            }
+    table = table or {"not yet run": {}}
+    every = {(key, lr): seeds for key, points in points_of.items() for lr, seeds in points.items()}
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis(held_out_images(every))
+
+
+def said_of_affine(affine, reference):
+    """How far AT of other affine parameters gets, less `reference`, {seed: record}; the best first."""
+    robust = {key: rates.differences(seeds, reference) for key, seeds in affine.items()}
+    robust = {key: of_seeds for key, of_seeds in robust.items() if of_seeds}
+    if not robust:
+        return ""  # which `not_run` has said
+    means = {key: np.mean(list(of_seeds.values())) for key, of_seeds in robust.items()}
+    each = []
+    for key in sorted(robust, key=means.get, reverse=True):
+        clean = rates.differences(affine[key], reference, rates.CLEAN)
+        each.append(f"{label(key)} {rates.points(robust[key])}, clean {rates.points(clean)}")
+    return f"R less that of BN-only AT of trained features, points (seeds): {'; '.join(each)}."

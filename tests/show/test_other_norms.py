@@ -1,0 +1,156 @@
+"""What 07 says of other normalisations, from planted records."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from planted import evaluation, flags, record, seeds
+
+from study.decide import claims
+from study.define.rows import label
+from study.show import claim_tables, insights, other_norms
+
+
+def standard(*rates):
+    """Standard training with R of so many percent at both of C7's radii, all right before; seeds 10, ..."""
+    measured = ({"0": flags(100), "0.5": flags(rate), "1": flags(rate)} for rate in rates)
+    return {seed: record(small=small) for seed, small in enumerate(measured, 10)}
+
+
+def small(n, *rates, radius="0.5"):
+    """Small radii of n images: right on the first so many percent, of which the first so many survive."""
+    right, robust = (flags(rate, n) for rate in rates)
+    return {
+        "0": right,
+        radius: robust,
+        "settings": dict(images=n, radii=[float(radius)], index=list(range(n))),
+    }
+
+
+def test_the_fragility_table_says_what_was_not_run():
+    measured = record(small=small(10, 40, 10), norms=None, losses=(0.5, 0.25))
+    unmeasured = {10: record(small=None)}
+    rows = {"norm_batch": {10: measured, 11: measured}, "norm_none": {}, "norm_group": unmeasured}
+    table = other_norms.fragility_table(rows)
+    group = table["group normalisation"]
+    assert group["clean %"] == "not yet measured" and group["R % at 0.5/255"] == "–"
+    assert table.index.name == "10 random test images, mean ± sd (seeds)"
+    assert table.loc["clean %", "BN"] == "40.0 ± 0.0 (2)"
+    assert table.loc["R % at 0.5/255", "BN"] == "10.0 ± 0.0 (2)"
+    assert table.loc["of those right, % at 0.5/255", "BN"] == "25.0 ± 0.0 (2)"
+    assert table.loc["training loss, last epoch", "BN"] == "0.25 ± 0.00 (2)"
+    assert table.columns.tolist() == ["BN", "group normalisation"]
+    assert other_norms.fragility_table({"norm_none": {}}).columns.tolist() == ["not yet run"]
+
+
+def test_seeds_measured_on_fewer_images_are_left_out_of_the_fragility_table():
+    few, many = record(small=small(10, 40, 10)), record(small=small(20, 80, 20))
+    rows = {"norm_batch": {10: many}, "BN, the study's rate": {10: many, 11: few}}
+    table = other_norms.fragility_table(rows)
+    assert table.index.name == "20 random test images, mean ± sd (seeds)"
+    assert table["BN, the study's rate"]["clean %"] == "80.0 (1)"
+
+
+def test_c7_is_said_part_by_part_after_holm():
+    others = {"norm_group": standard(30, 31, 32), "norm_none": standard(10, 11, 12)}
+    unsure = {"norm_instance": standard(15, 25, 20), "norm_layer": standard(21, 21, 21)}
+    rows = dict(norm_batch=standard(20, 21, 22)) | others | unsure
+    claim = claims.c7(rows, "cpu")
+    said = other_norms.said_of_norms(claim)
+    assert "less robust in 2 of 8" in said and "less (5 %, after Holm) in 2, certainly more in 2." in said
+    table = other_norms.parts(claim, rows)
+    assert list(table["p, after Holm"]) == ["0.000", "1.000", "1.000", "0.000"] * 2
+    assert table.iloc[0, 0] == "-10.0 [-10.0, -10.0] (3)"
+    assert claim_tables.points_of(claim) == "of 8 differences 2 certainly below 0, 2 above"
+
+
+def test_a_part_of_c7_says_how_much_hangs_on_the_images_and_what_survives_of_those_right():
+    rows = dict.fromkeys(("norm_batch", "norm_group", "norm_instance", "norm_layer", "norm_none"), {})
+    rows["norm_batch"] = {10: record(small=small(100, 80, 40) | {"1": flags(0, 100)})}
+    rows["norm_group"] = {10: record(small=small(100, 60, 45) | {"1": flags(0, 100)})}
+    row = other_norms.parts(claims.c7(rows, "cpu"), rows).iloc[0]
+    assert row["points [95 %] (seeds)"] == "-5.0 (1)"
+    assert row["of those right, points [95 %] (seeds)"] == "-25.0 (1)"
+    # 5 of 100 images differ: sd 0.219, over 10
+    assert row["standard error over images"] == "2.2"
+
+
+def test_c7_on_one_seed_is_inconclusive():
+    others = dict.fromkeys(("norm_group", "norm_instance", "norm_layer", "norm_none"), standard(30))
+    rows = dict(norm_batch=standard(20)) | others
+    claim = claims.c7(rows, "cpu")
+    said = other_norms.said_of_norms(claim)
+    assert "BN is the less robust in 8 of 8" in said and "certainly less (5 %, after Holm) in 0" in said
+    assert said.endswith("8 of the 8 have one seed, of which nothing is certain.")
+    assert set(other_norms.parts(claim, rows)["p, after Holm"]) == {"–"}
+    assert other_norms.said_of_norms(claims.c7({}, "cpu")) == "Not yet run."
+
+
+def test_autoattack_at_a_small_radius_is_compared_on_the_images_that_both_saw():
+    rows = {"norm_none": {10: record(small=small(100, 90, 50, radius="1"))}, "norm_group": {10: record()}}
+    seen = evaluation(0, 4, epsilon=1, index=[0, 40, 60, 70]) | dict(
+        robust=np.array([True, False, True, False])
+    )
+    attacked = {"norm_none": {10: record(autoattack=seen), 11: record(autoattack=seen)}}
+    attacked["norm_group"] = {10: record(autoattack=seen)}
+    table = other_norms.under_autoattack(attacked, rows)
+    assert table.index.tolist() == ["no normalisation, seed 10"]
+    assert table.iloc[0].tolist() == ["50.0", "25.0", "1/255", 4]
+    assert other_norms.under_autoattack({}, rows).index.tolist() == ["not yet run"]
+
+
+def test_the_figure_of_fragility_has_a_mark_a_seed_and_a_dot_an_epoch():
+    measured = {"0": np.arange(10) < 8, "1": np.arange(10) < 4, "settings": dict(images=10, radii=[1])}
+    epochs = [dict(epoch=e, held_out_clean=e / 10, held_out_small=0.1) for e in (1, 2)]
+    found = dict(small=measured, history=epochs, run=dict(data="cifar10"))
+    figure = insights.fragility({"norm_batch": {10: found, 11: found}, "norm_none": {}})
+    left, right = figure.axes
+    assert [list(line.get_ydata()) for line in left.lines] == [[], [80, 40], [80, 40]]  # legend, seeds
+    assert [list(line.get_xdata()) for line in right.lines] == [[10, 20], [20]] * 2
+    assert right.get_title() == "1,000 held-out images, by epoch"
+    assert figure.legends[0].get_texts()[0].get_text() == "BN (2; 2)"
+    plt.close("all")
+
+
+def test_bn_is_compared_with_each_other_seed_by_seed_near_the_clean_accuracy_that_both_reach():
+    def trained(*epochs):
+        steps = enumerate(epochs, 1)
+        history = [dict(epoch=e, held_out_clean=c, held_out_small=s) for e, (c, s) in steps]
+        return dict(run=dict(data="cifar10"), history=history)
+
+    # of before it was measured
+    old = dict(run=dict(data="cifar10"), history=[dict(epoch=1, held_out_clean=0.95)])
+    batch = trained((0.5, 0.3), (0.72, 0.2), (0.9, 0.1))
+    rows = {
+        "norm_batch": {9: old, 10: batch, 11: batch},
+        "norm_none": {10: trained((0.4, 0.3), (0.7, 0.4)), 11: trained((0.91, 0.5)), 12: trained((0.3, 0.3))},
+        "norm_group": {},
+    }
+    table = other_norms.at_equal_accuracy(rows)
+    assert table.index.name == "1,000 held-out images"
+    assert table.index.tolist() == ["Standard training, no normalisation"]
+    row = table.iloc[0]
+    assert row["near %"] == "80.0 ± 14.1 (2)"
+    assert row["BN: after epoch"] == "2/3" and row["BN: PGD-10 % at ε/8"].startswith("15.0 ± ")
+    assert row["it: after epoch"] == "2/1" and row["it: PGD-10 % at ε/8"].startswith("45.0 ± ")
+    said = other_norms.said_of_equal_accuracy(rows)
+    assert said.startswith("PGD-10 accuracy at ε/8, BN less it, points (seeds): no normalisation -30.0 [")
+    only = {"norm_batch": rows["norm_batch"], "norm_none": {9: old}}
+    assert other_norms.at_equal_accuracy(only).index.tolist() == ["not yet run"]
+    assert other_norms.said_of_equal_accuracy(only) == "Not yet run."
+
+
+def test_rates_are_compared_on_the_held_out_images_of_the_last_epoch():
+    history = [dict(held_out_clean=c, held_out_robust=r) for c, r in ((0.9, 0.9), (0.4, 0.2))]
+    found = dict(run=dict(data="cifar10"), history=history)
+    table = other_norms.held_out_rates({"affine_bn": {0.05: {10: found}, 0.8: {10: found, 11: found}}})
+    assert table.index.name == "1,000 held-out images"
+    first = table.loc["AT of BN's γ and β, statistics frozen, learning rate 0.05"]
+    assert (first["clean %"], first["PGD-10 %"]) == ("40.0 (1)", "20.0 (1)")
+    assert other_norms.held_out_rates({}).index.tolist() == ["not yet run"]
+
+
+def test_affine_parameters_are_compared_with_those_of_bn_the_best_first():
+    affine = {"affine_bn": seeds(15, clean=40), "affine_group": seeds(22, 23, clean=50), "affine_layer": {}}
+    said = other_norms.said_of_affine(affine, seeds(20, 21, clean=45))
+    best = f"{label('affine_group')} +2.0 [+2.0, +2.0] (2), clean +5.0 [+5.0, +5.0] (2)"
+    assert said.endswith(f": {best}; {label('affine_bn')} -5.0 (1), clean -5.0 (1).")
+    assert other_norms.said_of_affine({"affine_layer": {}}, seeds(20)) == ""
