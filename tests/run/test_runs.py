@@ -631,23 +631,27 @@ def test_nothing_but_records_and_weights_is_committed_beside_them():
 
 
 def test_weights_are_committed_of_every_network_that_the_report_judges_and_of_no_other():
-    without = []
+    without, wanted = [], drop_weights.asked()
     for folder in (REPOSITORY / "records").iterdir():
-        kept = folder / "weights.safetensors"
-        assert not (kept.exists() and drop_weights.dispensable(folder)), folder.name
-        if not kept.exists() and not drop_weights.dispensable(folder):
+        kept, goes = folder / "weights.safetensors", drop_weights.dispensable(folder, wanted)
+        assert not (kept.exists() and goes), folder.name
+        if not kept.exists() and not goes:
             without.append(json.loads((folder / "run.json").read_bytes())["run"]["seed"])
     assert set(without) <= {0, 1, 2}, "those of the first study, and no other"
-    first = experiment("pretrain", norm="instance", epsilon=0)  # from which 02 starts with -p norm instance
-    assert len(drop_weights.NO_PARENTS) == 14 and first.name not in drop_weights.NO_PARENTS
 
 
-def test_weights_stay_until_the_small_radii_are_measured(tmp_path):
-    folder = tmp_path / sorted(drop_weights.NO_PARENTS)[0]
+def test_weights_of_c7_stay_where_a_run_starts_from_them_or_an_evaluation_is_missing(tmp_path):
+    wanted = drop_weights.asked()
+    parent = experiment("pretrain", norm="instance", epsilon=0)  # from which 02 starts with -p norm instance
+    assert parent.name not in wanted and experiment("pretrain", epsilon=0).name not in wanted
+    other = experiment("pretrain", norm="none", epsilon=0, lr=0.1, seed=12)
+    folder = tmp_path / other.name
     folder.mkdir()
-    assert not drop_weights.dispensable(folder)
-    (folder / "small_eps8_steps20_random2000.json").write_text("{}")
-    assert drop_weights.dispensable(folder)
+    assert {"small_eps8_steps20_random2000.json", "norms_eps8_n10000.json"} < wanted[other.name]
+    for name in sorted(wanted[other.name]):
+        assert not drop_weights.dispensable(folder, wanted)
+        (folder / name).write_text("{}")
+    assert drop_weights.dispensable(folder, wanted)
 
 
 def test_a_report_shows_the_evaluation_on_most_images_and_a_run_the_one_it_asked_for(root):
