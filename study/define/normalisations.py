@@ -46,7 +46,8 @@ AFTER_RELU = 2 / (1 - 1 / math.pi)  # times as much variance as ReLU leaves of a
 class Standardised(nn.Module):
     """Of a convolution's weight: mean 0 and variance AFTER_RELU / fan-in, each channel's.
 
-    Scaled weight standardisation (Brock et al. 2021, section 3): what has passed a ReLU gets variance 1.
+    Scaled weight standardisation (Brock et al. 2021, section 3): what has passed a ReLU gets variance 1. The
+    first convolution has it too, so variances start at about 3; their scaling of blocks is left out.
     """
 
     def forward(self, weight):
