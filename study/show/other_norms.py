@@ -11,30 +11,32 @@ import bnat_utils as bnat
 from study.decide import rates, verdicts
 from study.decide.claims import on_most_images
 from study.decide.statistics import mean_sd
-from study.define.rows import label, short
+from study.define.rows import EVERY, label, short
 
 RIGHT = ("small", "0")  # a measure (see rates): right on the clean image, of those on which C7 is measured
 
 
 # ------------------------------------------------------------------------------------------ R at small radii
 def fragility_table(rows):
-    """Standard training under each normalisation {name or key: {seed: record}}: small radii, LIGS.
+    """Standard training under each normalisation {key or text: {seed: record}}: small radii, LIGS.
 
-    A column a normalisation, a row a measure; of the seeds that were measured on the most images.
+    A column a normalisation, named by its value of `norm` or by the text, a row a measure; of the seeds that
+    were measured on the most images.
     """
+    names = {key: EVERY[key].parameters["norm"] if key in EVERY else key for key in rows}
     kept, _ = on_most_images(rows, RIGHT)
     table, images = {}, set()
     for key, seeds in kept.items():
         measured = [record for record in seeds.values() if record["small"]]
         if not measured:
             if rows[key]:
-                table[short(key)] = {"clean %": "not yet measured"}
+                table[names[key]] = {"clean %": "not yet measured"}
             continue
         small = [record["small"] for record in measured]
         images |= {one["settings"]["images"] for one in small}
         radii = [f"{radius:g}" for radius in small[0]["settings"]["radii"]]
         losses = [record["history"][-1]["train_loss"] for record in measured]
-        column = table[short(key)] = {"training loss, last epoch": mean_sd(losses, 2)}
+        column = table[names[key]] = {"training loss, last epoch": mean_sd(losses, 2)}
         column["clean %"] = mean_sd([100 * one["0"].mean() for one in small])
         for radius in radii:
             column[f"R % at {radius}/255"] = mean_sd([100 * one[radius].mean() for one in small])
@@ -95,7 +97,7 @@ def said_of_norms(claim):
 def under_autoattack(attacked, rows):
     """R at a small radius, and what survives AutoAttack there, on the random images that both saw.
 
-    attacked: {name or key: {seed: record}} with AutoAttack at that radius; rows: the same with small radii.
+    attacked: {key or text: {seed: record}} with AutoAttack at that radius; rows: the same with small radii.
     """
     table = {}
     for key, seeds in attacked.items():

@@ -30,23 +30,23 @@ def test_the_fragility_table_says_what_was_not_run():
     unmeasured = {10: record(small=None)}
     rows = {"norm_batch": {10: measured, 11: measured}, "norm_none": {}, "norm_group": unmeasured}
     table = other_norms.fragility_table(rows)
-    group = table["group normalisation"]
+    group = table["group"]
     assert group["clean %"] == "not yet measured" and group["R % at 0.5/255"] == "–"
     assert table.index.name == "10 random test images, mean ± sd (seeds)"
-    assert table.loc["clean %", "BN"] == "40.0 ± 0.0 (2)"
-    assert table.loc["R % at 0.5/255", "BN"] == "10.0 ± 0.0 (2)"
-    assert table.loc["of those right, % at 0.5/255", "BN"] == "25.0 ± 0.0 (2)"
-    assert table.loc["training loss, last epoch", "BN"] == "0.25 ± 0.00 (2)"
-    assert table.columns.tolist() == ["BN", "group normalisation"]
+    assert table.loc["clean %", "batch"] == "40.0 ± 0.0 (2)"
+    assert table.loc["R % at 0.5/255", "batch"] == "10.0 ± 0.0 (2)"
+    assert table.loc["of those right, % at 0.5/255", "batch"] == "25.0 ± 0.0 (2)"
+    assert table.loc["training loss, last epoch", "batch"] == "0.25 ± 0.00 (2)"
+    assert table.columns.tolist() == ["batch", "group"]
     assert other_norms.fragility_table({"norm_none": {}}).columns.tolist() == ["not yet run"]
 
 
 def test_seeds_measured_on_fewer_images_are_left_out_of_the_fragility_table():
     few, many = record(small=small(10, 40, 10)), record(small=small(20, 80, 20))
-    rows = {"norm_batch": {10: many}, "BN, the study's rate": {10: many, 11: few}}
+    rows = {"norm_batch": {10: many}, "batch, the study's rate": {10: many, 11: few}}
     table = other_norms.fragility_table(rows)
     assert table.index.name == "20 random test images, mean ± sd (seeds)"
-    assert table["BN, the study's rate"]["clean %"] == "80.0 (1)"
+    assert table["batch, the study's rate"]["clean %"] == "80.0 (1)"
 
 
 def test_c7_is_said_part_by_part_after_holm():
