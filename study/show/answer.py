@@ -103,8 +103,12 @@ def is_it_the_features(decided):
         return "That it is the features is not shown (C6, C6s)."
     so_far = " so far" if any(claim.interim for claim in both) else ""
     size = ", by how much is undecided" if both[0].size == "size undecided" else ""
-    if head_in_both(decided).values:
-        return f"*It is the features* is confirmed{so_far} (C6, C6s){size}."
+    head = head_in_both(decided)
+    if head.values:
+        return (
+            f"By the rule it is *the features*{so_far} (C6, C6s){size}; with the head trained in both arms, "
+            f"trained − random: {said_of_head(head)} (C6b)."
+        )
     return (
         f"That trained weights get further is confirmed{so_far} (C6, C6s){size}; whether it is the features, "
         "or the head, which is trained in one arm alone, is open (C6b)."
@@ -114,6 +118,17 @@ def is_it_the_features(decided):
 def head_in_both(decided):
     """The part of C6b in which the head is trained in both arms."""
     return next(part for part in decided["C6b"].parts if part.rows == ("finetuned_head", "random_head"))
+
+
+def said_of_head(part):
+    """The difference with the head trained in both arms, and what that leaves open, in words."""
+    _, low, high = part.interval()
+    text = rates.points(part.values)
+    if len(part.values) == 1:
+        return f"{text}, one seed, of which nothing is certain"
+    if high < 0:
+        return f"{text}, which speaks against it"
+    return f"{text}, not certainly above 0" if low <= 0 else text
 
 
 def measured_where(rows, exp, name):
@@ -280,9 +295,9 @@ def features(exp, decided):
     if primary.verdict == control.verdict == "confirmed" and not (primary.interim or control.interim):
         chosen = ", by a test chosen when one seed was known," if amended_once_known(exp) else ""
         text = f"Confirmed (C6{chosen} and C6s), which by the rule reads *it is the features*"
-        head = head_in_both(decided).values
-        if head:
-            return f"{text}. With the head trained in both arms it is {rates.points(head)}."
+        head = head_in_both(decided)
+        if head.values:
+            return f"{text}. With the head trained in both arms it is {said_of_head(head)}."
         return f"{text}; the head, trained in one arm, random in the other, is not excluded yet (C6b)."
     if primary.verdict == "confirmed":
         return (

@@ -352,5 +352,19 @@ def test_the_answer_says_what_the_head_does_once_it_is_known():
     )
     assert "*it is the features*; the head, trained in one arm, random in the other, is not excl" in said
     said = answer.listed(rows(**arms, finetuned_head=[25, 26], random_head=[21, 22]), exp)
-    assert "*It is the features* is confirmed (C6, C6s). " in said
+    assert "By the rule it is *the features* (C6, C6s); with the head trained in both arms, trained" in said
     assert "With the head trained in both arms it is +4.0 [+4.0, +4.0] (2)." in said
+
+
+@pytest.mark.parametrize(
+    "trained, random, left_open",
+    [
+        ([25], [21], "+4.0 (1), one seed, of which nothing is certain"),
+        ([25, 20], [21, 22], "(2), not certainly above 0"),
+        ([20, 21], [24, 25], "-4.0 [-4.0, -4.0] (2), which speaks against it"),
+    ],
+)
+def test_the_answer_says_what_the_head_leaves_open(trained, random, left_open):
+    arms = dict(finetuned=[20] * 6, random=[15] * 6, two_stages=[16] * 3)
+    found = rows(**arms, finetuned_head=trained, random_head=random)
+    assert answer.listed(found, experiment("pretrain")).count(left_open) == 2
