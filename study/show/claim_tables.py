@@ -23,11 +23,11 @@ def verdict(claim):
 
 
 def counted(seeds):
-    """How many seeds, and which: "3 (10 to 12)", or "2 (10, 12)" of those that do not follow each other."""
+    """How many seeds, and which: "3 (10 to 12)", or "2 (10, 11)" of two and of those that leave one out."""
     if not seeds:
         return "0"
     first, last = min(seeds), max(seeds)
-    which = f"{first} to {last}" if last - first == len(seeds) - 1 > 0 else ", ".join(map(str, seeds))
+    which = f"{first} to {last}" if last - first == len(seeds) - 1 > 1 else ", ".join(map(str, seeds))
     return f"{len(seeds)} ({which})"
 
 

@@ -202,7 +202,7 @@ def test_a_claim_s_verdict_says_its_size_and_that_seeds_are_missing(monkeypatch)
     assert f"#T_claims_row{c4}_col3" in tinted.split(tables.tint("confirmed"))[0], "a verdict has its colour"
     assert table.loc["C2", "verdict"] == "not yet run: too few seeds"
     assert (table.loc["C2", "points [95 %]"], table.loc["C6b", "verdict"]) == ("–", "not yet run")
-    assert (table.loc["C4", "seeds"], table.loc["C2", "seeds"]) == ("2 (10 to 11)", "1 (10)")
+    assert (table.loc["C4", "seeds"], table.loc["C2", "seeds"]) == ("2 (10, 11)", "1 (10)")
 
 
 def test_the_headline_has_a_mark_for_every_seed_and_for_every_pair():
