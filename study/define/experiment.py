@@ -173,6 +173,8 @@ def _run(step, p, defaults, data, parent):
         raise ValueError(f"gamma_start must be one where arch has no BN, got {p.gamma_start!r}")
     if p.gamma_start != "one" and p.norm != "batch":
         raise ValueError(f"gamma_start must be one where norm is {p.norm}, got {p.gamma_start!r}")
+    if p.gamma_start == "zero" and arch not in bnat.ARCHS:
+        raise ValueError(f"gamma_start must not be zero where arch is no ResNet of bnat's, got {arch!r}")
     if p.norm == "weight" and trainable == "conv_subset":
         raise ValueError(
             "trainable must not be conv_subset where norm is weight: its weights are made of others"

@@ -107,8 +107,10 @@ class Parameters(BaseModel):
     lr: Rate | None = Field(None, description="peak (cycle) or first (steps) learning rate of SGD")
     weight_decay: Share | None = Field(5e-4, description="L2 penalty of SGD")
     gamma_decay: Literal["zero", "one"] = Field("zero", description="where weight decay pulls γ")
-    gamma_start: Literal["one", "uniform"] = Field(
-        "one", description="γ of random features; uniform: from 0 to 1 (Frankle et al. 2021)"
+    gamma_start: Literal["one", "uniform", "zero"] = Field(
+        "one",
+        description="γ before training; uniform: from 0 to 1 (Frankle et al. 2021); "
+        "zero: 0 at each residual branch's end (Goyal et al. 2017)",
     )
     schedule: choices(bnat.SCHEDULES) | None = Field(
         "cycle",

@@ -123,6 +123,16 @@ NORMALISED = by_key(  # of C7 and 07_norms: standard training under each normali
         for key, norm in NORMS.items()
     )
 )  # fmt: skip
+BESIDE_C7 = by_key(  # of 07_norms: what else may explain the differences that C7 looks at
+    Row(
+        "norm_layer_lower", "Standard training, layer normalisation at 0.1", "pretrain",
+        dict(epsilon=0, norm="layer", lr=0.1), short="layer, at 0.1",
+    ),
+    Row(
+        "norm_zero", "Standard training, BN, residual branches from 0", "pretrain",
+        dict(epsilon=0, lr=NORMS["batch"].lr, gamma_start="zero"), short="batch, branches from 0",
+    ),
+)  # fmt: skip
 AFFINE = by_key(  # of 07_norms: AT of the affine parameters of each alone
     Row("affine_bn", "AT of BN's γ and β, statistics frozen", "finetune", dict(trainable="bn_affine")),
     *(
@@ -141,7 +151,7 @@ GAMMA = by_key(  # of 07_norms: where γ starts and where weight decay pulls it
 )
 ARMS = ("finetuned", "random")  # BN-only AT of trained and of random features: what the study compares
 OVER_RANDOM = ("random", "two_stages")  # rows whose adversarial training may not take off
-EVERY = ROWS | CONTROLS | NORMALISED | AFFINE | GAMMA
+EVERY = ROWS | CONTROLS | NORMALISED | BESIDE_C7 | AFFINE | GAMMA
 # trained longer than the others of their kind
 LONGER = {key for key, row in ROWS.items() if "epochs" in row.parameters}
 # the first study: shorter, three seeds from 0 on (of the controls one, 0); its weights are gone

@@ -89,10 +89,11 @@ def build(run, parent=None):
         foreign = "pretrain_weights" in (parent or run)  # trained elsewhere, on images as they are
         settings = dict(normalize=run.get("normalize", not foreign), norm=run.get("norm", "batch"))
         model = normalisations.network(run["arch"], run["data"], **settings)
-    if run.get("gamma_start") == "uniform":
-        for module in model.modules():
-            if isinstance(module, bnat.BN):
-                torch.nn.init.uniform_(module.weight)
+    for module in model.modules():
+        if run.get("gamma_start") == "uniform" and isinstance(module, bnat.BN):
+            torch.nn.init.uniform_(module.weight)
+        if run.get("gamma_start") == "zero" and isinstance(module, bnat.BasicBlock):
+            torch.nn.init.zeros_(module.bn2.weight)
     return model
 
 

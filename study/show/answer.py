@@ -1,18 +1,16 @@
 """The answer of the study in sentences, for 04 and for the README.
 
 Decided here: how the result is put into words, from numbers alone. Not here: the numbers
-(decide/statistics.py), verdicts (decide/claims.py) and how a claim is shown (claim_tables.py), what the other
-notebooks say (sentences.py).
+(decide/statistics.py), verdicts (decide/claims.py), what is said of the primary claim (primary.py), what the
+other notebooks say (sentences.py).
 """
 
 from study.decide import claims, rates
 from study.decide.statistics import equivalent, share, sign_flip
-from study.decide.verdicts import DELTA, exceeds, exceeds_by_signs
+from study.decide.verdicts import DELTA
 from study.define.rows import ARMS
 from study.run import datasets
-from study.show import claim_tables
-
-KNOWN = 10  # the seed that was known when C6 went over to the sign-flip test (04's ledger)
+from study.show import claim_tables, primary
 
 
 def lines(rows, exp):
@@ -27,7 +25,7 @@ def lines(rows, exp):
         trained(rows, measure),
         random(rows, decided, measure),
         ahead(rows, exp, decided, measure),
-        sign_test(exp, decided["C6"].parts[0]),
+        primary.sign_test(exp, decided["C6"].parts[0]),
         take_off(rows, exp, measure),
         two_stages(rows, measure),
         beside(rows, measure, name),
@@ -68,7 +66,7 @@ def in_short(rows, exp, decided, measure, name):
         f"**BN-only AT takes trained features from a robust accuracy ({name}) of {reached['standard']} to "
         f"{reached['finetuned']}, random features to {in_both_groups(rows, measure)}.** Trained − random: "
         f"{rates.points(gap)}, above 0 in {len(positive)} of {len(gap)} seeds{by_signs(gap)}. "
-        f"{is_it_the_features(decided)} For comparison: a constant classifier {chance:.1f}, a linear "
+        f"{primary.is_it_the_features(decided)} For comparison: a constant classifier {chance:.1f}, a linear "
         f"classifier on the pixels (L) {reached['linear']}, a perceptron on block means (P) "
         f"{reached['perceptron']}, AT of all weights {reached['at']}; trained − P "
         f"{gap_of(rows, 'finetuned', 'perceptron', measure)}{within_delta(rows, measure)}."
@@ -94,41 +92,6 @@ def within_delta(rows, measure):
     """Whether trained features and P are equivalent within δ, which carries no verdict, in words, or ""."""
     gap = rates.differences(rows["finetuned"], rows["perceptron"], measure)
     return f", equivalent within {DELTA:g} points" if equivalent(gap.values(), DELTA) else ""
-
-
-def is_it_the_features(decided):
-    """What the rule says of the primary claim and its control together, in a sentence."""
-    both = [decided["C6"], decided["C6s"]]
-    if any(claim.verdict != "confirmed" for claim in both):
-        return "That it is the features is not shown (C6, C6s)."
-    so_far = " so far" if any(claim.interim for claim in both) else ""
-    size = ", by how much is undecided" if both[0].size == "size undecided" else ""
-    head = head_in_both(decided)
-    if head.values:
-        return (
-            f"By the rule it is *the features*{so_far} (C6, C6s){size}; with the head trained in both arms, "
-            f"trained − random: {said_of_head(head)} (C6b)."
-        )
-    return (
-        f"That trained weights get further is confirmed{so_far} (C6, C6s){size}; whether it is the features, "
-        "or the head, which is trained in one arm alone, is open (C6b)."
-    )
-
-
-def head_in_both(decided):
-    """The part of C6b in which the head is trained in both arms."""
-    return next(part for part in decided["C6b"].parts if part.rows == ("finetuned_head", "random_head"))
-
-
-def said_of_head(part):
-    """The difference with the head trained in both arms, and what that leaves open, in words."""
-    _, low, high = part.interval()
-    text = rates.points(part.values)
-    if len(part.values) == 1:
-        return f"{text}, one seed, of which nothing is certain"
-    if high < 0:
-        return f"{text}, which speaks against it"
-    return f"{text}, not certainly above 0" if low <= 0 else text
 
 
 def measured_where(rows, exp, name):
@@ -195,7 +158,7 @@ def ahead(rows, exp, decided, measure):
     if len(gap) > 1:
         positive = [points for points in gap.values() if points > 0]
         text += f", above 0 in {len(positive)} of {len(gap)} seeds{by_take_off(rows, gap)}"
-    return f"{text}. {features(exp, decided)}"
+    return f"{text}. {primary.features(exp, decided)}"
 
 
 def by_take_off(rows, gap):
@@ -207,36 +170,6 @@ def by_take_off(rows, gap):
     if len(stayed) == 1:
         ranges[1] = f"{stayed[0]:+.1f}"
     return f" ({ranges[0]} where random features took off, {ranges[1]} where not)"
-
-
-def amended_once_known(exp):
-    """Whether this is the study whose rules were amended when one of its seeds, KNOWN, was known."""
-    return (exp.profile, exp.run["data"], exp.run["arch"]) == ("cpu", "cifar10", "resnet20")
-
-
-def sign_test(exp, part):
-    """The test that decides C6, and what is to be said against it. part: the claim's."""
-    gap = part.values
-    if len(gap) < 2:
-        return "C6 is decided by the exact sign-flip test over seeds: not yet run."
-    by_interval = exceeds(part)[0]
-    least = with_least(gap.values())
-    text = f"C6 is decided by the exact sign-flip test over the {len(gap)} differences, {least}"
-    if by_interval != exceeds_by_signs(part)[0]:
-        text += f"; by their t-interval it would be {by_interval}"
-    others = [points for seed, points in gap.items() if seed != KNOWN]
-    if amended_once_known(exp) and len(others) > 1:
-        text += (
-            f". That test was chosen when seed {KNOWN} was known; the other {len(others)} alone give "
-            f"{with_least(others)}"
-        )
-    return f"{text}."
-
-
-def with_least(differences):
-    """p of the exact sign-flip test as text, and whether so many differences could give a lower one."""
-    p, least = sign_flip(differences), 2 ** (1 - len(differences))
-    return f"p = {p:.3f}" + (f", the least that {len(differences)} can give" if p <= least else "")
 
 
 def take_off(rows, exp, measure):
@@ -287,22 +220,3 @@ def beside(rows, measure, name):
         f"Beside them, {name}: {linear}; {perceptron}. Clean accuracy: trained features {clean}, random "
         f"features {clean_random}."
     )
-
-
-def features(exp, decided):
-    """Is it the features? Said only if the primary claim and its two-stage control are both confirmed."""
-    primary, control = decided["C6"], decided["C6s"]
-    if primary.verdict == control.verdict == "confirmed" and not (primary.interim or control.interim):
-        chosen = ", by a test chosen when one seed was known," if amended_once_known(exp) else ""
-        text = f"Confirmed (C6{chosen} and C6s), which by the rule reads *it is the features*"
-        head = head_in_both(decided)
-        if head.values:
-            return f"{text}. With the head trained in both arms it is {said_of_head(head)}."
-        return f"{text}; the head, trained in one arm, random in the other, is not excluded yet (C6b)."
-    if primary.verdict == "confirmed":
-        return (
-            f"**Trained features let BN-only AT start** (C6). That it is the features is not shown: C6s, "
-            f"random features with the same two stages, is {claim_tables.verdict(control)}."
-        )
-    both = f"C6 is {claim_tables.verdict(primary)}, C6s {claim_tables.verdict(control)}"
-    return f"That it is the features is not shown: {both}."

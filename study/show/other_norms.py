@@ -11,7 +11,7 @@ import bnat_utils as bnat
 from study.decide import rates, verdicts
 from study.decide.claims import on_most_images
 from study.decide.statistics import mean_sd
-from study.define.rows import EVERY, label, short
+from study.define.rows import NORMALISED, label, short
 
 RIGHT = ("small", "0")  # a measure (see rates): right on the clean image, of those on which C7 is measured
 
@@ -20,10 +20,10 @@ RIGHT = ("small", "0")  # a measure (see rates): right on the clean image, of th
 def fragility_table(rows):
     """Standard training under each normalisation {key or text: {seed: record}}: small radii, LIGS.
 
-    A column a normalisation, named by its value of `norm` or by the text, a row a measure; of the seeds that
+    A column a normalisation, those of C7 named by their value of `norm`, a row a measure; of the seeds that
     were measured on the most images.
     """
-    names = {key: EVERY[key].parameters["norm"] if key in EVERY else key for key in rows}
+    names = {key: NORMALISED[key].parameters["norm"] if key in NORMALISED else short(key) for key in rows}
     kept, _ = on_most_images(rows, RIGHT)
     table, images = {}, set()
     for key, seeds in kept.items():

@@ -70,6 +70,7 @@ def test_a_network_without_bn_is_refused_where_bn_is_trained():
         ("finetune", dict(norm="none", trainable="norm"), "there is no such layer"),
         ("scratch", dict(norm="group", trainable="norm", gamma_start="uniform"), "where norm is group"),
         ("pretrain", dict(arch="linear", gamma_start="uniform"), "where arch has no BN"),
+        ("pretrain", dict(arch="a:make", gamma_start="zero"), "where arch is no ResNet of bnat's"),
     ],
 )
 def test_what_would_fail_after_a_training_or_change_nothing_is_refused_before(step, changes, why):

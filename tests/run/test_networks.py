@@ -97,6 +97,15 @@ def test_a_network_of_torchvision_is_built_for_the_classes_of_the_data(arch):
     assert networks.build(exp.run).eval()(x).shape == (2, 10)
 
 
+def test_gamma_starts_at_zero_at_the_end_of_each_residual_branch_alone():
+    exp = experiment("pretrain", profile="quick", epsilon=0, gamma_start="zero")
+    model = networks.build(exp.run)
+    at_0 = {path for path, m in model.named_modules() if isinstance(m, bnat.BN) and not m.weight.any()}
+    assert at_0 == {path for path, m in model.named_modules() if path.endswith("bn2")}
+    usual = experiment("pretrain", profile="quick", epsilon=0)
+    assert exp.name != usual.name and networks.build(usual.run).layer1_0.bn2.weight.all()
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_a_network_that_somebody_else_trained_is_evaluated_alone(root, mine, suffix):
     torch.manual_seed(1)

@@ -1,0 +1,96 @@
+"""What the answer says of the primary claim: is it the features, and by which test.
+
+Decided here: how C6, its controls C6s and C6b, and the history of its test are put into words. Not here: the
+verdicts (decide/claims.py), the rest of the answer (answer.py).
+"""
+
+from study.decide import rates
+from study.decide.statistics import sign_flip
+from study.decide.verdicts import exceeds, exceeds_by_signs
+from study.show import claim_tables
+
+KNOWN = 10  # the seed that was known when C6 went over to the sign-flip test (04's ledger)
+
+
+def is_it_the_features(decided):
+    """What the rule says of the primary claim and its control together, in a sentence."""
+    both = [decided["C6"], decided["C6s"]]
+    if any(claim.verdict != "confirmed" for claim in both):
+        return "That it is the features is not shown (C6, C6s)."
+    so_far = " so far" if any(claim.interim for claim in both) else ""
+    size = ", by how much is undecided" if both[0].size == "size undecided" else ""
+    head = head_in_both(decided)
+    if head.values:
+        return (
+            f"By the rule it is *the features*{so_far} (C6, C6s){size}; with the head trained in both arms, "
+            f"trained − random: {said_of_head(head)} (C6b)."
+        )
+    return (
+        f"That trained weights get further is confirmed{so_far} (C6, C6s){size}; whether it is the features, "
+        "or the head, which is trained in one arm alone, is open (C6b)."
+    )
+
+
+def features(exp, decided):
+    """Is it the features? Said only if the primary claim and its two-stage control are both confirmed."""
+    primary, control = decided["C6"], decided["C6s"]
+    if primary.verdict == control.verdict == "confirmed" and not (primary.interim or control.interim):
+        chosen = ", by a test chosen when one seed was known," if amended_once_known(exp) else ""
+        text = f"Confirmed (C6{chosen} and C6s), which by the rule reads *it is the features*"
+        head = head_in_both(decided)
+        if head.values:
+            return f"{text}. With the head trained in both arms it is {said_of_head(head)}."
+        return f"{text}; the head, trained in one arm, random in the other, is not excluded yet (C6b)."
+    if primary.verdict == "confirmed":
+        return (
+            f"**Trained features let BN-only AT start** (C6). That it is the features is not shown: C6s, "
+            f"random features with the same two stages, is {claim_tables.verdict(control)}."
+        )
+    both = f"C6 is {claim_tables.verdict(primary)}, C6s {claim_tables.verdict(control)}"
+    return f"That it is the features is not shown: {both}."
+
+
+def head_in_both(decided):
+    """The part of C6b in which the head is trained in both arms."""
+    return next(part for part in decided["C6b"].parts if part.rows == ("finetuned_head", "random_head"))
+
+
+def said_of_head(part):
+    """The difference with the head trained in both arms, and what that leaves open, in words."""
+    _, low, high = part.interval()
+    text = rates.points(part.values)
+    if len(part.values) == 1:
+        return f"{text}, one seed, of which nothing is certain"
+    if high < 0:
+        return f"{text}, which speaks against it"
+    return f"{text}, not certainly above 0" if low <= 0 else text
+
+
+def sign_test(exp, part):
+    """The test that decides C6, and what is to be said against it. part: the claim's."""
+    gap = part.values
+    if len(gap) < 2:
+        return "C6 is decided by the exact sign-flip test over seeds: not yet run."
+    by_interval = exceeds(part)[0]
+    least = with_least(gap.values())
+    text = f"C6 is decided by the exact sign-flip test over the {len(gap)} differences, {least}"
+    if by_interval != exceeds_by_signs(part)[0]:
+        text += f"; by their t-interval it would be {by_interval}"
+    others = [points for seed, points in gap.items() if seed != KNOWN]
+    if amended_once_known(exp) and len(others) > 1:
+        text += (
+            f". That test was chosen when seed {KNOWN} was known; the other {len(others)} alone give "
+            f"{with_least(others)}"
+        )
+    return f"{text}."
+
+
+def with_least(differences):
+    """p of the exact sign-flip test as text, and whether so many differences could give a lower one."""
+    p, least = sign_flip(differences), 2 ** (1 - len(differences))
+    return f"p = {p:.3f}" + (f", the least that {len(differences)} can give" if p <= least else "")
+
+
+def amended_once_known(exp):
+    """Whether this is the study whose rules were amended when one of its seeds, KNOWN, was known."""
+    return (exp.profile, exp.run["data"], exp.run["arch"]) == ("cpu", "cifar10", "resnet20")
