@@ -1,12 +1,14 @@
 """Delete the weights that need no place in the repository: python site/drop_weights.py.
 
-Those of runs that only chose a learning rate, and of C7's networks from which no other run starts, once all
-that sweeps.yaml asks of them is measured. Their records stay.
+Those of runs that are judged on images kept for tuning alone, and of C7's networks, and those beside them,
+from which no other run starts, once all that sweeps.yaml asks of them is measured. Their records stay.
 """
 
 import json
 from pathlib import Path
 
+from study.define.experiment import experiment
+from study.define.rows import BESIDE_C7, NORMALISED
 from study.measure.plan import evaluations
 from study.run import sweeps
 
@@ -15,12 +17,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def asked():
     """{name of a run: file names of all that is asked of it}, of C7's runs from which no other starts."""
-    tables, jobs = sweeps.load(ROOT / "sweeps.yaml", "cpu")
-    runs = {name: sweeps.run_of(job, "cpu") for name, job in jobs.items()}
-    parents = {exp.parent.name for exp in runs.values() if exp.parent}
-    of_c7 = {runs[job].name for table, made in tables.items() if table.startswith("norms") for job in made}
-    wanted = {name: set() for name in of_c7 - parents}
-    for exp in runs.values():
+    _, jobs = sweeps.load(ROOT / "sweeps.yaml", "cpu")
+    runs = [sweeps.run_of(job, "cpu") for job in jobs.values()]
+    parents = {exp.parent.name for exp in runs if exp.parent}
+    of_c7 = {
+        experiment(row.step, **row.among(dict(seed=seed))).name
+        for row in (NORMALISED | BESIDE_C7).values()
+        for seed in {exp.run["seed"] for exp in runs}
+    }
+    wanted = {name: set() for name in {exp.name for exp in runs} & of_c7 - parents}
+    for exp in runs:
         if exp.name in wanted:
             wanted[exp.name].update(f"{name}.json" for name in evaluations(exp))
     return wanted

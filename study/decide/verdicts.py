@@ -11,7 +11,7 @@ from study.decide import rates, statistics
 from study.define.rows import label
 
 DELTA = 2.0  # points: the smallest difference that is called meaningful
-HOLM = 0.05  # the level at which several tests together decide
+LEVEL = 0.05  # of a test; of several together where they are corrected for their number
 MOST_SEEDS = 50  # an estimate beyond it only says that seeds will not decide
 
 
@@ -104,7 +104,7 @@ def exceeds(part, seeds=None):
 def exceeds_by_signs(part):
     """As `exceeds`, the direction by the exact sign-flip test, the size by the t-interval."""
     mean, low, high = part.interval()
-    if statistics.sign_flip(part.values.values()) <= 0.05:
+    if statistics.sign_flip(part.values.values()) <= LEVEL:
         return ("confirmed", _size(part)) if mean > 0 else ("contradicted", "")
     if low <= 0 <= high and part.equivalent():
         return "contradicted", ""
@@ -129,8 +129,9 @@ def after_holm(parts):
 def certain(parts):
     """How many of several parts are certainly below 0, corrected for their number, and how many above."""
     p_of = after_holm(parts)
-    means = [part.interval()[0] for part in parts if p_of.get(part.text, 1) <= HOLM]
-    return sum(mean < 0 for mean in means), sum(mean > 0 for mean in means)
+    means = [part.interval()[0] for part in parts if p_of.get(part.text, 1) <= LEVEL]
+    below = [mean for mean in means if mean < 0]
+    return len(below), len(means) - len(below)
 
 
 def clears_after_holm(parts):
@@ -138,7 +139,7 @@ def clears_after_holm(parts):
     p_of = after_holm(parts)
 
     def rule(part):
-        if p_of[part.text] > HOLM:
+        if p_of[part.text] > LEVEL:
             return "undecided", ""
         return ("confirmed" if part.interval()[0] < 0 else "contradicted"), ""
 
@@ -171,15 +172,16 @@ def missing_runs(parts):
 def _more_seeds(part, rule):
     """Which seeds would decide a part: those planned; then as many as it takes if mean and sd stay."""
     if part.missing():
-        return f"the planned seeds {', '.join(map(str, part.missing()))} of {quoted(part.rows)}"
+        seeds = ", ".join(map(str, part.missing()))
+        return f"the planned seed{'s' if ',' in seeds else ''} {seeds} of {quoted(part.rows)}"
     run = len(part.values)
     if rule not in ESTIMATED:
         return f"more seeds of {quoted(part.rows)} than the {run} planned"
     few = f"if these {run} tell mean and spread, which so few hardly do"
     needed = run + 1
-    while needed < MOST_SEEDS and rule(part, needed)[0] == "undecided":
+    while needed <= MOST_SEEDS and rule(part, needed)[0] == "undecided":
         needed += 1
-    if needed >= MOST_SEEDS:
+    if needed > MOST_SEEDS:
         return f"not even {MOST_SEEDS} seeds of {quoted(part.rows)}, {few}"
     return f"about {needed} seeds of {quoted(part.rows)} in place of {run}, {few}"
 
@@ -212,7 +214,8 @@ def _verdict(parts, rule):
         return "contradicted", "", ""
     open_parts = [part for part, verdict, _ in judged if verdict == "undecided"]
     if open_parts:
-        return "undecided", "", f"{'; '.join(_more_seeds(part, rule) for part in open_parts)}."
+        wanted = dict.fromkeys(_more_seeds(part, rule) for part in open_parts)  # of two radii the same
+        return "undecided", "", f"{'; '.join(wanted)}."
     return "confirmed", judged[0][2], ""
 
 

@@ -38,7 +38,7 @@ class Measurement:
     """One kind of evaluation."""
 
     kind: str
-    asked_by: str  # the parameter that asks for it; where that is 0, it is not made
+    asked_by: str  # the parameter without which, where it is 0, it is not made
     settings: Callable  # (Experiment) to its settings; images 0: not of this network
     measure: Callable  # (model, x, y, settings, Beside) to {name: tensor}
 
@@ -122,7 +122,7 @@ def small(exp):
 
 
 def readouts(exp):
-    """With the checks, and wherever the small radii are measured, beside which C7 shows LIGS."""
+    """With the checks, and wherever the small radii are measured, beside which 07 shows LIGS."""
     wanted = exp.asked.check_images or small(exp)["images"]
     n = exp.asked.eval_images if wanted and exp.run["arch"] in bnat.ARCHS else 0
     return dict(epsilon=exp.asked.epsilon, images=n)

@@ -229,7 +229,8 @@ def read_record(*places, wanted=None, exactly=True):
     each kind ("pgd", "margin", ...) one of them, or None: the one named in `wanted`, {file name: settings},
     which is passed over if not `exactly`; else one that is like a wanted one but for its images, of those
     the one on most; else that on most. Those on images held out for tuning stand under "tuning_pgd" and
-    "tuning_margin". All are of one ε, that of `wanted`, else of "pgd": they stand side by side.
+    "tuning_margin". All are of one ε, since they stand side by side: that of `wanted`, or, if not
+    `exactly`, of the first in it that was made, but for its images; else that of "pgd".
     """
     runs = [(run, place) for place in places for run in [read(place / "run.json", parse_record)] if run]
     if not runs:
@@ -252,7 +253,8 @@ def read_record(*places, wanted=None, exactly=True):
     for _, e in sorted(record["evaluations"].items(), key=rank):
         prefix = "tuning_" if e["settings"].get("split") == "tuning" else ""
         record[prefix + e["settings"]["kind"]] = e
-    asked = next(iter(wanted.values()), None) if exactly else None
+    made = [plan.attack_of(e["settings"]) for e in record["evaluations"].values()]
+    asked = next((s for s in wanted.values() if exactly or plan.attack_of(s) in made), None)
     if asked is None and record["pgd"]:
         asked = record["pgd"]["settings"]
     return at_epsilon(record, plan.epsilon_of(asked)) if asked else record

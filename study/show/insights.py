@@ -41,13 +41,17 @@ def before_after(parent, record):
     return figure, "; ".join(said)
 
 
-def seeds_and_mean(axis, runs, measure, fill="full", marker="o", **style):
-    """Percent of {x: {seed: record}} under a measure (see rates): a mark a seed.
+def seeds_and_mean(axis, runs, measure, **style):
+    """Percent of {x: {seed: record}} under a measure (see rates), as `points_and_mean` draws it."""
+    points_and_mean(axis, {x: rates.of_seeds(seeds, measure) for x, seeds in runs.items()}, **style)
 
-    A line joins the means of the seeds that every x has: between other seeds it would show those.
+
+def points_and_mean(axis, points, fill="full", marker="o", **style):
+    """{x: {seed: number}}: a mark a seed; a line joins the means of the seeds that every x has.
+
+    Between the means of other seeds a line would show how the seeds differ.
     """
-    shown = {x: rates.of_seeds(seeds, measure) for x, seeds in runs.items()}
-    shown = {x: of_seeds for x, of_seeds in shown.items() if of_seeds}
+    shown = {x: of_seeds for x, of_seeds in points.items() if of_seeds}
     shared = set.intersection(*map(set, shown.values())) if shown else ()
     joined = list(shown) if shared else []
     means = [np.mean([shown[x][seed] for seed in shared]) for x in joined]
@@ -157,10 +161,7 @@ def against_radius(radii, gaps):
                 [eps] * len(stayed), stayed, "o", markersize=4, color=colour(key), markerfacecolor="white"
             )
     for key, points in gaps.items():
-        means = {eps: np.mean(list(of_seed.values())) for eps, of_seed in points.items() if of_seed}
-        right.plot(list(means), list(means.values()), color=colour(key))
-        for eps, of_seed in points.items():
-            right.plot([eps] * len(of_seed), list(of_seed.values()), "o", markersize=4, color=colour(key))
+        points_and_mean(right, points, color=colour(key))
     right.axhline(0, color="grey", linewidth=0.8)
     left.set(ylabel="R (%)", title="robust accuracy", ylim=(0, None))
     right.set(ylabel="points of R", title="trained features less those")

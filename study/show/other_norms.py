@@ -11,32 +11,40 @@ import bnat_utils as bnat
 from study.decide import rates, verdicts
 from study.decide.claims import on_most_images
 from study.decide.statistics import mean_sd
+from study.decide.trust import on_shared
 from study.define.rows import NORMALISED, label, short
 
+STUDY = "batch, the study's rate"  # "standard" beside the networks of C7
 RIGHT = ("small", "0")  # a measure (see rates): right on the clean image, of those on which C7 is measured
 
 
 # ------------------------------------------------------------------------------------------ R at small radii
-def fragility_table(rows):
-    """Standard training under each normalisation {key or text: {seed: record}}: small radii, LIGS.
+def name_of(key):
+    """What a row is called where there is little room: its value of `norm`, if that is what it is about."""
+    if key in NORMALISED:
+        return NORMALISED[key].parameters["norm"]
+    return STUDY if key == "standard" else short(key)
 
-    A column a normalisation, those of C7 named by their value of `norm`, a row a measure; of the seeds that
-    were measured on the most images.
+
+def fragility_table(rows):
+    """Standard training under each normalisation {key: {seed: record}}: small radii, LIGS.
+
+    A column a normalisation, a row a measure; of the seeds that were measured on the most images.
     """
-    names = {key: NORMALISED[key].parameters["norm"] if key in NORMALISED else short(key) for key in rows}
     kept, _ = on_most_images(rows, RIGHT)
-    table, images = {}, set()
+    table, images = {}, 0
     for key, seeds in kept.items():
         measured = [record for record in seeds.values() if record["small"]]
         if not measured:
             if rows[key]:
-                table[names[key]] = {"clean %": "not yet measured"}
+                fewer = any(record["small"] for record in rows[key].values())
+                table[name_of(key)] = {"clean %": "on fewer images" if fewer else "not yet measured"}
             continue
         small = [record["small"] for record in measured]
-        images |= {one["settings"]["images"] for one in small}
+        images = small[0]["settings"]["images"]  # as many in every column
         radii = [f"{radius:g}" for radius in small[0]["settings"]["radii"]]
         losses = [record["history"][-1]["train_loss"] for record in measured]
-        column = table[names[key]] = {"training loss, last epoch": mean_sd(losses, 2)}
+        column = table[name_of(key)] = {"training loss, last epoch": mean_sd(losses, 2)}
         column["clean %"] = mean_sd([100 * one["0"].mean() for one in small])
         for radius in radii:
             column[f"R % at {radius}/255"] = mean_sd([100 * one[radius].mean() for one in small])
@@ -47,8 +55,9 @@ def fragility_table(rows):
         if smooth:
             column[f"LIGS ({smooth[0].size:,} images)"] = mean_sd([each.mean() for each in smooth], 3)
     table = table or {"not yet run": {"clean %": "–"}}
-    title = f"{'/'.join(f'{n:,}' for n in sorted(images)) or 'no'} random test images, mean ± sd (seeds)"
-    return pd.DataFrame(table).fillna("–").rename_axis(title)
+    order = max(table.values(), key=len)
+    title = f"{images:,} random test images, mean ± sd (seeds)"
+    return pd.DataFrame(table).reindex(order).fillna("–").rename_axis(title)
 
 
 def of_those_right(first, second, part):
@@ -97,7 +106,7 @@ def said_of_norms(claim):
 def under_autoattack(attacked, rows):
     """R at a small radius, and what survives AutoAttack there, on the random images that both saw.
 
-    attacked: {key or text: {seed: record}} with AutoAttack at that radius; rows: the same with small radii.
+    attacked: {key: {seed: record}} with AutoAttack at that radius; rows: the same with small radii.
     """
     table = {}
     for key, seeds in attacked.items():
@@ -106,14 +115,17 @@ def under_autoattack(attacked, rows):
             if not record["autoattack"] or not small:
                 continue
             settings = record["autoattack"]["settings"]
-            among = np.searchsorted(small["settings"]["index"], settings["index"])
-            before = small[f"{settings['epsilon']:g}"][among]
-            after = before & record["autoattack"]["robust"]
-            table[f"{short(key)}, seed {seed}"] = {
+            flags = small[f"{settings['epsilon']:g}"], small["settings"]["index"]
+            shared = on_shared(*flags, record["autoattack"]["robust"], settings["index"])
+            if not shared:
+                continue
+            before, attacked_flags = shared
+            after = before & attacked_flags
+            table[f"{name_of(key)}, seed {seed}"] = {
                 "R %": f"{100 * before.mean():.1f}",
                 "R and AutoAttack %": f"{100 * after.mean():.1f}",
                 "at": f"{settings['epsilon']:g}/255",
-                "images": settings["images"],
+                "images": before.size,
             }
     table = table or {"not yet run": {}}
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("AutoAttack at a small radius")
@@ -182,7 +194,7 @@ def said_of_equal_accuracy(rows):
     each = [f"{short(key)} {rates.points(ahead(met))}" for key, met in meetings(rows).items()]
     if not each:
         return "Not yet run."
-    return f"PGD-10 accuracy at ε/8, BN less it, points (seeds): {'; '.join(each)}."
+    return f"PGD-10 accuracy at ε/8, BN less it, points [95 %] (seeds): {'; '.join(each)}."
 
 
 # ------------------------------------------------------------------------------------------------ is it BN?
@@ -215,4 +227,4 @@ def said_of_affine(affine, reference):
         text = f"{label(key)} {rates.points(robust[key])}, clean {rates.points(clean)}"
         stayed = started.count(False)
         each.append(f"{text}, {stayed} of {len(started)} did not take off" if stayed else text)
-    return f"R less that of BN-only AT of trained features, points (seeds): {'; '.join(each)}."
+    return f"R less that of BN-only AT of trained features, points [95 %] (seeds): {'; '.join(each)}."

@@ -12,21 +12,25 @@ from study.show import claim_tables
 KNOWN = 10  # the seed that was known when C6 went over to the sign-flip test (04's ledger)
 
 
+def shown(decided):
+    """Whether the rule says that it is the features: C6 and C6s are confirmed, on all of their seeds."""
+    both = decided["C6"], decided["C6s"]
+    return all(claim.verdict == "confirmed" and not claim.interim for claim in both)
+
+
 def is_it_the_features(decided):
     """What the rule says of the primary claim and its control together, in a sentence."""
-    both = [decided["C6"], decided["C6s"]]
-    if any(claim.verdict != "confirmed" for claim in both):
+    if not shown(decided):
         return "That it is the features is not shown (C6, C6s)."
-    so_far = " so far" if any(claim.interim for claim in both) else ""
-    size = ", by how much is undecided" if both[0].size == "size undecided" else ""
+    size = ", by how much is undecided" if decided["C6"].size == "size undecided" else ""
     head = head_in_both(decided)
     if head.values:
         return (
-            f"By the rule it is *the features*{so_far} (C6, C6s){size}; with the head trained in both arms, "
+            f"By the rule it is *the features* (C6, C6s){size}; with the head trained in both arms, "
             f"trained − random: {said_of_head(head)} (C6b)."
         )
     return (
-        f"That trained weights get further is confirmed{so_far} (C6, C6s){size}; whether it is the features, "
+        f"That trained weights get further is confirmed (C6, C6s){size}; whether it is the features, "
         "or the head, which is trained in one arm alone, is open (C6b)."
     )
 
@@ -34,7 +38,7 @@ def is_it_the_features(decided):
 def features(exp, decided):
     """Is it the features? Said only if the primary claim and its two-stage control are both confirmed."""
     primary, control = decided["C6"], decided["C6s"]
-    if primary.verdict == control.verdict == "confirmed" and not (primary.interim or control.interim):
+    if shown(decided):
         chosen = ", by a test chosen when one seed was known," if amended_once_known(exp) else ""
         text = f"Confirmed (C6{chosen} and C6s), which by the rule reads *it is the features*"
         head = head_in_both(decided)

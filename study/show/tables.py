@@ -86,7 +86,8 @@ def results(networks):
         if tuning:
             row["AutoAttack % (n)"] = "–"
         if record:
-            row["judged on"] = "images kept for tuning" if tuning else "test images"
+            if record[pgd]:
+                row["judged on"] = "images kept for tuning" if tuning else "test images"
             run = record["run"]
             row |= {"trained": run["trainable"], "train ε": f"{run['epsilon']:g}/255"}
             row |= {"epochs": str(run["epochs"]), "lr": f"{run['lr']:g}", "seed": str(run["seed"])}

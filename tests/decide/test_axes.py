@@ -79,6 +79,12 @@ def test_capacity_is_counted_in_gamma_and_beta():
     assert axes.bn_parameters(dict(bn=bn)) == 24
 
 
+def test_the_rates_of_affine_parameters_hold_the_study_s_own():
+    found = axes.affine_rates(profile="cpu")
+    assert {"affine_bn", "affine_group", "affine_weight"} <= found.keys()
+    assert all(10 in points[0.2] for points in found.values())
+
+
 def test_another_network_s_axes_hold_its_own_runs_alone():
     assert "finetuned" in axes.other_rates(profile="cpu")
     assert axes.other_rates(profile="cpu", arch="resnet56") == {}

@@ -18,6 +18,7 @@ from conftest import FAST, REPOSITORY, bnat
 from study.decide import select
 from study.define import parameters
 from study.define.experiment import experiment
+from study.define.rows import ROWS
 from study.measure import plan
 from study.run import records, runs, transfer, weights
 from study.run.weights import digest, network
@@ -663,6 +664,18 @@ def test_a_report_shows_the_evaluation_on_most_images_and_a_run_the_one_it_asked
     assert records.load_record(few)["small"]["settings"]["images"] == 5
     chosen = select.all_records(few)[few.name]["small"]["settings"]
     assert (chosen["images"], max(chosen["radii"])) == (20, 8)  # a quarter of 32, not of 16
+
+
+def test_autoattack_alone_at_a_smaller_epsilon_is_found_where_that_is_asked_for_and_nowhere_else(root):
+    usual, _ = made("pretrain", epsilon=0)
+    before = select.all_records(usual)[usual.name]
+    made("pretrain", epsilon=0, eval_epsilon=4, eval_images=0, margin_images=0, aa_images=5)
+    asked = FAST | dict(epochs=1, eval_epsilon=4, aa_images=10)  # with PGD, which was not made there
+    found = select.study_rows(rows=dict(standard=ROWS["standard"]), **asked)["standard"]
+    (record,) = found.values()
+    assert record["autoattack"]["settings"]["epsilon"] == 4 and record["pgd"] is None
+    after = select.all_records(usual)[usual.name]
+    assert after["autoattack"] is None and (after["pgd"]["robust"] == before["pgd"]["robust"]).all()
 
 
 def test_what_a_record_shows_side_by_side_is_of_one_epsilon(root):

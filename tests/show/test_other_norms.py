@@ -43,10 +43,12 @@ def test_the_fragility_table_says_what_was_not_run():
 
 def test_seeds_measured_on_fewer_images_are_left_out_of_the_fragility_table():
     few, many = record(small=small(10, 40, 10)), record(small=small(20, 80, 20))
-    rows = {"norm_batch": {10: many}, "batch, the study's rate": {10: many, 11: few}}
+    rows = {"norm_none": {10: few}, "norm_batch": {10: many}, "standard": {10: many, 11: few}}
     table = other_norms.fragility_table(rows)
     assert table.index.name == "20 random test images, mean ± sd (seeds)"
     assert table["batch, the study's rate"]["clean %"] == "80.0 (1)"
+    assert table["none"]["clean %"] == "on fewer images"
+    assert table.index[0] == "training loss, last epoch"
 
 
 def test_c7_is_said_part_by_part_after_holm():
@@ -92,8 +94,16 @@ def test_autoattack_at_a_small_radius_is_compared_on_the_images_that_both_saw():
     attacked = {"norm_none": {10: record(autoattack=seen), 11: record(autoattack=seen)}}
     attacked["norm_group"] = {10: record(autoattack=seen)}
     table = other_norms.under_autoattack(attacked, rows)
-    assert table.index.tolist() == ["no normalisation, seed 10"]
+    assert table.index.tolist() == ["none, seed 10"]
     assert table.iloc[0].tolist() == ["50.0", "25.0", "1/255", 4]
+    seen["settings"]["index"] = [
+        40,
+        0,
+        60,
+        170,
+    ]  # the first of AutoAttack's images is 40, the last not shared
+    row = other_norms.under_autoattack({"norm_none": attacked["norm_none"]}, rows).iloc[0]
+    assert row.tolist() == ["66.7", "33.3", "1/255", 3]
     assert other_norms.under_autoattack({}, rows).index.tolist() == ["not yet run"]
 
 
@@ -132,7 +142,9 @@ def test_bn_is_compared_with_each_other_seed_by_seed_near_the_clean_accuracy_tha
     assert row["BN: after epoch"] == "2/3" and row["BN: PGD-10 % at ε/8"].startswith("15.0 ± ")
     assert row["it: after epoch"] == "2/1" and row["it: PGD-10 % at ε/8"].startswith("45.0 ± ")
     said = other_norms.said_of_equal_accuracy(rows)
-    assert said.startswith("PGD-10 accuracy at ε/8, BN less it, points (seeds): no normalisation -30.0 [")
+    assert said.startswith(
+        "PGD-10 accuracy at ε/8, BN less it, points [95 %] (seeds): no normalisation -30.0 ["
+    )
     only = {"norm_batch": rows["norm_batch"], "norm_none": {9: old}}
     assert other_norms.at_equal_accuracy(only).index.tolist() == ["not yet run"]
     assert other_norms.said_of_equal_accuracy(only) == "Not yet run."

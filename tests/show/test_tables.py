@@ -230,7 +230,7 @@ def test_claims_whose_rows_have_not_run_share_a_line():
     said = claim_tables.open_questions(claims.decide(rows(finetuned=[24, 24.2]), "cpu")).splitlines()
     assert len(said) == 1 and f'**C4** "{LINEAR}"; **C5** "{RANDOM}" and "{LINEAR}"; ' in said[0]
     said = claim_tables.open_questions(claims.decide(rows(finetuned=[24, 19], linear=[16, 22]), "cpu"))
-    assert said.startswith("- **C4** (undecided): the planned seeds 12 of ")
+    assert said.startswith("- **C4** (undecided): the planned seed 12 of ")
 
 
 def checked(*verdicts):
