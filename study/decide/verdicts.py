@@ -69,8 +69,8 @@ class Claim:
 
     @property
     def seeds(self):
-        """The seeds that count and have run."""
-        return list(self.values)
+        """The seeds that count and have run; of a claim without numbers of its own those of any part."""
+        return list(self.values) or sorted({seed for part in self.parts for seed in part.values})
 
 
 # -------------------------------------------------------------------------------- rules: (verdict, size)

@@ -62,11 +62,12 @@ def in_short(rows, exp, decided, measure, name):
         return "**BN-only AT of trained features against random ones: not yet run.**"
     positive = [points for points in gap.values() if points > 0]
     chance = 100 * datasets.chance(exp.run["data"])
+    verdict = primary.is_it_the_features(rows, decided)
     return (
         f"**BN-only AT takes trained features from a robust accuracy ({name}) of {reached['standard']} to "
         f"{reached['finetuned']}, random features to {in_both_groups(rows, measure)}.** Trained − random: "
         f"{rates.points(gap)}, above 0 in {len(positive)} of {len(gap)} seeds{by_signs(gap)}. "
-        f"{primary.is_it_the_features(decided)} For comparison: a constant classifier {chance:.1f}, a linear "
+        f"{verdict} For comparison: a constant classifier {chance:.1f}, a linear "
         f"classifier on the pixels (L) {reached['linear']}, a perceptron on block means (P) "
         f"{reached['perceptron']}, AT of all weights {reached['at']}; trained − P "
         f"{gap_of(rows, 'finetuned', 'perceptron', measure)}{within_delta(rows, measure)}."
@@ -158,7 +159,7 @@ def ahead(rows, exp, decided, measure):
     if len(gap) > 1:
         positive = [points for points in gap.values() if points > 0]
         text += f", above 0 in {len(positive)} of {len(gap)} seeds{by_take_off(rows, gap)}"
-    return f"{text}. {primary.features(exp, decided)}"
+    return f"{text}. {primary.features(rows, exp, decided)}"
 
 
 def by_take_off(rows, gap):

@@ -40,7 +40,13 @@ def interval_of(part):
 
 
 def points_of(claim):
-    """The numbers that a claim was judged by: up to two parts; of more, how many are certain after Holm."""
+    """The numbers that a claim was judged by: up to two parts; of more, how many are certain after Holm.
+
+    Of one that has no verdict: how many of its parts have run.
+    """
+    ran = [part for part in claim.parts if part.values]
+    if claim.verdict == "exploratory":
+        return f"{len(ran)} of {len(claim.parts)} differences have run"
     if len(claim.parts) == 1:
         return interval_of(claim.parts[0])
     if len(claim.parts) == 2:

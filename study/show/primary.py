@@ -18,24 +18,28 @@ def shown(decided):
     return all(claim.verdict == "confirmed" and not claim.interim for claim in both)
 
 
-def is_it_the_features(decided):
-    """What the rule says of the primary claim and its control together, in a sentence."""
+def is_it_the_features(rows, decided):
+    """What the rule says of the primary claim and its control together, in a sentence.
+
+    The head's control is one from two seeds on.
+    """
     if not shown(decided):
         return "That it is the features is not shown (C6, C6s)."
     size = ", by how much is undecided" if decided["C6"].size == "size undecided" else ""
     head = head_in_both(decided)
-    if head.values:
+    if len(head.values) > 1:
         return (
             f"By the rule it is *the features* (C6, C6s){size}; with the head trained in both arms, "
-            f"trained − random: {said_of_head(head)} (C6b)."
+            f"trained − random: {said_of_head(rows, head)} (C6b)."
         )
+    one = f"; trained in both, {said_of_head(rows, head)}" if head.values else ""
     return (
         f"That trained weights get further is confirmed (C6, C6s){size}; whether it is the features, "
-        "or the head, which is trained in one arm alone, is open (C6b)."
+        f"or the head, which is trained in one arm alone, is open (C6b{one})."
     )
 
 
-def features(exp, decided):
+def features(rows, exp, decided):
     """Is it the features? Said only if the primary claim and its two-stage control are both confirmed."""
     primary, control = decided["C6"], decided["C6s"]
     if shown(decided):
@@ -43,7 +47,7 @@ def features(exp, decided):
         text = f"Confirmed (C6{chosen} and C6s), which by the rule reads *it is the features*"
         head = head_in_both(decided)
         if head.values:
-            return f"{text}. With the head trained in both arms it is {said_of_head(head)}."
+            return f"{text}. With the head trained in both arms it is {said_of_head(rows, head)}."
         return f"{text}; the head, trained in one arm, random in the other, is not excluded yet (C6b)."
     if primary.verdict == "confirmed":
         return (
@@ -59,10 +63,13 @@ def head_in_both(decided):
     return next(part for part in decided["C6b"].parts if part.rows == ("finetuned_head", "random_head"))
 
 
-def said_of_head(part):
+def said_of_head(rows, part):
     """The difference with the head trained in both arms, and what that leaves open, in words."""
     _, low, high = part.interval()
     text = rates.points(part.values)
+    started = [rates.took_off(rows["random_head"][seed]) for seed in part.values]
+    if not all(started):
+        text += f" (random features took off in {started.count(True)} of {len(started)})"
     if len(part.values) == 1:
         return f"{text}, one seed, of which nothing is certain"
     if high < 0:

@@ -367,4 +367,11 @@ def test_the_answer_says_what_the_head_does_once_it_is_known():
 def test_the_answer_says_what_the_head_leaves_open(trained, random, left_open):
     arms = dict(finetuned=[20] * 6, random=[15] * 6, two_stages=[16] * 3)
     found = rows(**arms, finetuned_head=trained, random_head=random)
-    assert answer.listed(found, experiment("pretrain")).count(left_open) == 2
+    said = answer.listed(found, experiment("pretrain"))
+    c6b = claims.c6b(found, "cpu")
+    assert claim_tables.points_of(c6b) == "1 of 5 differences have run"
+    assert c6b.seeds == list(found["random_head"])
+    assert said.count(left_open) == 2 and ("is open (C6b" in said) == (len(trained) == 1)
+    found["random_head"][10] |= STAYED
+    said = answer.listed(found, experiment("pretrain"))
+    assert said.count(f"(random features took off in {len(trained) - 1} of {len(trained)})") == 2
