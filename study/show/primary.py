@@ -46,9 +46,11 @@ def features(rows, exp, decided):
         chosen = ", by a test chosen when one seed was known," if amended_once_known(exp) else ""
         text = f"Confirmed (C6{chosen} and C6s), which by the rule reads *it is the features*"
         head = head_in_both(decided)
+        if len(head.values) < 2:
+            text += "; the head, trained in one arm, random in the other, is not excluded yet (C6b)"
         if head.values:
-            return f"{text}. With the head trained in both arms it is {said_of_head(rows, head)}."
-        return f"{text}; the head, trained in one arm, random in the other, is not excluded yet (C6b)."
+            text += f". With the head trained in both arms it is {said_of_head(rows, head)}"
+        return f"{text}."
     if primary.verdict == "confirmed":
         return (
             f"**Trained features let BN-only AT start** (C6). That it is the features is not shown: C6s, "
@@ -69,9 +71,9 @@ def said_of_head(rows, part):
     text = rates.points(part.values)
     started = [rates.took_off(rows["random_head"][seed]) for seed in part.values]
     if not all(started):
-        text += f" (random features took off in {started.count(True)} of {len(started)})"
+        text += f", where random features took off in {started.count(True)} of {len(started)}"
     if len(part.values) == 1:
-        return f"{text}, one seed, of which nothing is certain"
+        return f"{text}: one seed, of which nothing is certain"
     if high < 0:
         return f"{text}, which speaks against it"
     return f"{text}, not certainly above 0" if low <= 0 else text

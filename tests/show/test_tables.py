@@ -359,7 +359,7 @@ def test_the_answer_says_what_the_head_does_once_it_is_known():
 @pytest.mark.parametrize(
     "trained, random, left_open",
     [
-        ([25], [21], "+4.0 (1), one seed, of which nothing is certain"),
+        ([25], [21], "+4.0 (1): one seed, of which nothing is certain"),
         ([25, 20], [21, 22], "(2), not certainly above 0"),
         ([20, 21], [24, 25], "-4.0 [-4.0, -4.0] (2), which speaks against it"),
     ],
@@ -371,7 +371,8 @@ def test_the_answer_says_what_the_head_leaves_open(trained, random, left_open):
     c6b = claims.c6b(found, "cpu")
     assert claim_tables.points_of(c6b) == "1 of 5 differences have run"
     assert c6b.seeds == list(found["random_head"])
-    assert said.count(left_open) == 2 and ("is open (C6b" in said) == (len(trained) == 1)
+    assert said.count(left_open) == 2
+    assert ("is open (C6b" in said) == ("is not excluded yet" in said) == (len(trained) == 1)
     found["random_head"][10] |= STAYED
     said = answer.listed(found, experiment("pretrain"))
-    assert said.count(f"(random features took off in {len(trained) - 1} of {len(trained)})") == 2
+    assert said.count(f", where random features took off in {len(trained) - 1} of {len(trained)}") == 2
