@@ -10,7 +10,7 @@ import pandas as pd
 import bnat_utils as bnat
 from study.decide import rates, verdicts
 from study.decide.claims import on_most_images
-from study.decide.statistics import mean_sd
+from study.decide.statistics import mean_sd, percent, proportion
 from study.decide.trust import on_shared
 from study.define.rows import NORMALISED, label, short
 
@@ -122,13 +122,12 @@ def under_autoattack(attacked, rows):
             before, attacked_flags = shared
             after = before & attacked_flags
             table[f"{name_of(key)}, seed {seed}"] = {
-                "R %": f"{100 * before.mean():.1f}",
-                "R and AutoAttack %": f"{100 * after.mean():.1f}",
+                "R % (n)": percent(proportion(before)),
+                "R and AutoAttack % (n)": percent(proportion(after)),
                 "at": f"{settings['epsilon']:g}/255",
-                "images": before.size,
             }
     table = table or {"not yet run": {}}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("AutoAttack at a small radius")
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("[95 % Wilson interval]")
 
 
 # ----------------------------------------------------------------------------------- at equal clean accuracy

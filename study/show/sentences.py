@@ -18,6 +18,17 @@ def not_run(rows):
     return f"Not yet run: {'; '.join(missing)}." if missing else ""
 
 
+def stayed(rows):
+    """Which adversarial trainings of rows {key: {seed: record}} did not take off, in a sentence; or ""."""
+    named = []
+    for key, of_seed in rows.items():
+        trained = {seed: record for seed, record in of_seed.items() if record["run"]["epsilon"]}
+        seeds = [str(seed) for seed, record in trained.items() if not rates.took_off(record)]
+        if seeds:
+            named.append(f"{label(key)} (seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)})")
+    return f"Did not take off: {'; '.join(named)}." if named else ""
+
+
 # -------------------------------------------------------------------------------------------------- 05_trust
 def suspects(tables_of):
     """What the checks find, of {(key, seed): table of trust} of every network: which are suspect, in what.

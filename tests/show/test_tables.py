@@ -376,3 +376,11 @@ def test_the_answer_says_what_the_head_leaves_open(trained, random, left_open):
     found["random_head"][10] |= STAYED
     said = answer.listed(found, experiment("pretrain"))
     assert said.count(f", where random features took off in {len(trained) - 1} of {len(trained)}") == 2
+
+
+def test_the_controls_that_did_not_take_off_are_named():
+    found = dict(finetuned_head=seeds(20), random_head=seeds(10, 18, 10), head={})
+    for seed in (10, 12):
+        found["random_head"][seed] |= STAYED
+    assert sentences.stayed(found) == f"Did not take off: {label('random_head')} (seeds 10, 12)."
+    assert sentences.stayed(dict(finetuned_head=seeds(20))) == ""
