@@ -222,8 +222,5 @@ def said_of_affine(affine, reference):
     each = []
     for key in sorted(robust, key=means.get, reverse=True):
         clean = rates.differences(affine[key], reference, rates.CLEAN)
-        started = [rates.took_off(affine[key][seed]) for seed in robust[key]]
-        text = f"{label(key)} {rates.points(robust[key])}, clean {rates.points(clean)}"
-        stayed = started.count(False)
-        each.append(f"{text}, {stayed} of {len(started)} did not take off" if stayed else text)
+        each.append(f"{label(key)} {rates.points(robust[key])}, clean {rates.points(clean)}")
     return f"R less that of BN-only AT of trained features, points [95 %] (seeds): {'; '.join(each)}."
