@@ -13,24 +13,69 @@ from study.run import datasets
 from study.show import claim_tables, primary
 
 
-def lines(rows, exp):
-    """The answer as lines: in short, then what is measured, then what it rests on."""
+def listed(rows, exp):
+    """The answer: in short, then what it rests on."""
+    return f"{in_short(rows, exp)}\n\nWhat it rests on:\n\n{bullets(rests_on(rows, exp))}"
+
+
+def folded(rows, exp):
+    """The answer in short; what it rests on in a fold."""
+    rest = bullets(rests_on(rows, exp))
+    return f"{in_short(rows, exp)}\n\n<details><summary>What it rests on</summary>\n\n{rest}\n\n</details>"
+
+
+def bullets(lines):
+    """Lines as a list."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def measured(rows):
+    """What accuracies are compared by, and its name: R, or PGD-20 as long as no network has R."""
     every = [record for seeds in rows.values() for record in seeds.values()]
-    measured = any(record["margin"] for record in every)
-    measure, name = (rates.ROBUST, "R") if measured else (rates.PGD, "PGD-20")
-    decided = {claim.key: claim for claim in claims.decide(rows, exp.profile)}
+    if any(record["margin"] for record in every):
+        return rates.ROBUST, "R"
+    return rates.PGD, "PGD-20"
+
+
+def decided_of(rows, exp):
+    """The claims by their keys."""
+    return {claim.key: claim for claim in claims.decide(rows, exp.profile)}
+
+
+def in_short(rows, exp):
+    """What both arms reach, their difference and what the rule makes of it, and the yardsticks."""
+    measure, name = measured(rows)
+    decided = decided_of(rows, exp)
+    where = measured_where(rows, exp, name)
+    if not compared(rows, decided, measure):
+        return f"**BN-only AT of trained features against random ones: not yet run.** {where}"
+    keys = ("standard", "finetuned", "random", "at")
+    reached = {key: rates.text(rows[key], measure) for key in keys}
     said = [
-        in_short(rows, exp, decided, measure, name),
-        measured_where(rows, exp, name),
-        trained(rows, measure),
-        random(rows, decided, measure),
+        difference(rows, decided, measure),
+        in_both_groups(rows, exp, measure),
+        without_features(rows, measure),
+    ]
+    return (
+        f"**BN-only AT takes trained features from a robust accuracy ({name}) of {reached['standard']} to "
+        f"{reached['finetuned']}, random features to {reached['random']}; AT of all weights reaches "
+        f"{reached['at']}.** {where}\n\n{bullets(said)}"
+    )
+
+
+def rests_on(rows, exp):
+    """What stands behind the answer in short, and what is to be said against it: lines."""
+    measure, name = measured(rows)
+    decided = decided_of(rows, exp)
+    said = [
         ahead(rows, exp, decided, measure),
         primary.sign_test(exp, decided["C6"].parts[0]),
         take_off(rows, exp, measure),
+        random(rows, decided, measure),
         two_stages(rows, measure),
         beside(rows, measure, name),
     ]
-    if not measured:
+    if name != "R":
         said.append(
             "These are accuracies under PGD-20: R, on which the claims rest, is not measured yet. PGD on the "
             "cross-entropy bounds robust accuracy from above (`05_trust`): it decides no claim."
@@ -40,53 +85,42 @@ def lines(rows, exp):
     return said
 
 
-def listed(rows, exp):
-    """The answer: in short, then as a list."""
-    short, measured, *others = lines(rows, exp)
-    return f"{short} {measured}\n\n" + "\n".join(f"- {line}" for line in others)
-
-
-def folded(rows, exp):
-    """The answer in short, the list in a fold."""
-    short, measured, *others = lines(rows, exp)
-    rest = "\n".join(f"- {line}" for line in others)
-    return f"{short} {measured}\n\n<details><summary>What it rests on</summary>\n\n{rest}\n\n</details>"
-
-
-def in_short(rows, exp, decided, measure, name):
-    """The answer so far: both arms, their difference, what the rule makes of it, and the yardsticks."""
-    keys = ("standard", "finetuned", "at", "perceptron", "linear")
-    reached = {key: rates.text(rows[key], measure) for key in keys}
+def difference(rows, decided, measure):
+    """Trained features less random ones, by seeds and by the rule."""
     gap = compared(rows, decided, measure)
-    if not gap:
-        return "**BN-only AT of trained features against random ones: not yet run.**"
-    positive = [points for points in gap.values() if points > 0]
-    chance = 100 * datasets.chance(exp.run["data"])
-    verdict = primary.is_it_the_features(rows, decided)
+    text = f"**Trained − random: {rates.points(gap)}**"
+    if len(gap) == 1:
+        text += ": one seed is inconclusive"
+    else:
+        positive = [points for points in gap.values() if points > 0]
+        p = sign_flip(gap.values())
+        text += f", above 0 in {len(positive)} of {len(gap)} seeds (sign-flip p = {p:.3f})"
+    return f"{text}. {primary.is_it_the_features(rows, decided)}"
+
+
+def in_both_groups(rows, exp, measure):
+    """What random features reach where they took off, and where not."""
+    started, stayed = apart(rows)
+    chance = f"A constant classifier has {100 * datasets.chance(exp.run['data']):.1f}."
+    if not stayed:
+        return f"**Random features** took off in every training. {chance}"
+    if not started:
+        return f"**Random features** took off in no training. {chance}"
     return (
-        f"**BN-only AT takes trained features from a robust accuracy ({name}) of {reached['standard']} to "
-        f"{reached['finetuned']}, random features to {in_both_groups(rows, measure)}.** Trained − random: "
-        f"{rates.points(gap)}, above 0 in {len(positive)} of {len(gap)} seeds{by_signs(gap)}. "
-        f"{verdict} For comparison: a constant classifier {chance:.1f}, a linear "
-        f"classifier on the pixels (L) {reached['linear']}, a perceptron on block means (P) "
-        f"{reached['perceptron']}, AT of all weights {reached['at']}; trained − P "
-        f"{gap_of(rows, 'finetuned', 'perceptron', measure)}{within_delta(rows, measure)}."
+        f"**Random features** reach {rates.text(started, measure)} in the {len(started)} of "
+        f"{len(rows['random'])} trainings that took off, {rates.text(stayed, measure)} else. {chance}"
     )
 
 
-def in_both_groups(rows, measure):
-    """What random features reach; where some took off and some did not, both apart."""
-    started, stayed = apart(rows)
-    every = rates.text(rows["random"], measure)
-    if not (started and stayed):
-        return every
-    of = f"{len(started)} of {len(rows['random'])} trainings that took off"
-    return f"{rates.text(started, measure)} in the {of}, {rates.text(stayed, measure)} else (all: {every})"
-
-
-def by_signs(gap):
-    """p of the exact sign-flip test over the seeds, in brackets; "" for fewer than two."""
-    return f" (sign-flip p = {sign_flip(gap.values()):.3f})" if len(gap) > 1 else ""
+def without_features(rows, measure):
+    """What the yardsticks reach, and how far trained features are from them."""
+    linear, perceptron = (rates.text(rows[key], measure) for key in ("linear", "perceptron"))
+    return (
+        f"**Without features**, trained adversarially as briefly: a linear classifier on the pixels (L) "
+        f"{linear}, trained − L {gap_of(rows, 'finetuned', 'linear', measure)}; a perceptron on the means of "
+        f"an 8 x 8 grid of blocks (P) {perceptron}, trained − P "
+        f"{gap_of(rows, 'finetuned', 'perceptron', measure)}{within_delta(rows, measure)}."
+    )
 
 
 def within_delta(rows, measure):
@@ -111,16 +145,6 @@ def gap_of(rows, minuend, subtrahend, measure):
     return rates.points(rates.differences(rows[minuend], rows[subtrahend], measure))
 
 
-def trained(rows, measure):
-    """Where trained features end up against the yardsticks, and what these are."""
-    return (
-        f"**Trained features: {rates.text(rows['finetuned'], measure)}**; less L "
-        f"{gap_of(rows, 'finetuned', 'linear', measure)}, less P "
-        f"{gap_of(rows, 'finetuned', 'perceptron', measure)}. L and P are trained adversarially as briefly; "
-        "P sees the means of an 8 x 8 grid of blocks."
-    )
-
-
 def apart(rows):
     """The trainings of random features that took off, and those that did not: two {seed: record}."""
     started = {seed: record for seed, record in rows["random"].items() if rates.took_off(record)}
@@ -128,19 +152,14 @@ def apart(rows):
 
 
 def random(rows, decided, measure):
-    """Where random features end up, with those that took off alone, and whether that is meaningful (C5)."""
+    """How far random features are from L, all and those that took off, and whether C5 holds."""
     started, stayed = apart(rows)
-    text = f"**Random features: {rates.text(rows['random'], measure)}**"
+    text = f"**Random features less L**: {gap_of(rows, 'random', 'linear', measure)}"
     if started and stayed:
-        text += (
-            f"; {len(stayed)} of {len(rows['random'])} trainings never left the loss of a constant "
-            f"classifier, the others reach {rates.text(started, measure)} and are "
-            f"{rates.points(rates.differences(started, rows['linear'], measure))} from L"
-        )
-    return (
-        f"{text}; all less L {gap_of(rows, 'random', 'linear', measure)}. That this is no meaningful "
-        f"robustness (C5, by its seeds alone): {claim_tables.verdict(decided['C5'])}."
-    )
+        gap = rates.differences(started, rows["linear"], measure)
+        text += f"; those that took off {rates.points(gap)}"
+    verdict = claim_tables.verdict(decided["C5"])
+    return f"{text}. That this is no meaningful robustness (C5, by its seeds alone): {verdict}."
 
 
 def compared(rows, decided, measure):
@@ -151,15 +170,9 @@ def compared(rows, decided, measure):
 
 
 def ahead(rows, exp, decided, measure):
-    """Trained features less random ones: by how much, in how many seeds, and whether it is the features."""
-    gap = compared(rows, decided, measure)
-    text = f"**Trained − random: {rates.points(gap)}**"
-    if len(gap) == 1:
-        text += ": one seed is inconclusive"
-    if len(gap) > 1:
-        positive = [points for points in gap.values() if points > 0]
-        text += f", above 0 in {len(positive)} of {len(gap)} seeds{by_take_off(rows, gap)}"
-    return f"{text}. {primary.features(rows, exp, decided)}"
+    """Whether it is the features, and how the difference hangs on which random features took off."""
+    groups = by_take_off(rows, compared(rows, decided, measure))
+    return f"**Trained − random**{groups}: {primary.features(rows, exp, decided)}"
 
 
 def by_take_off(rows, gap):

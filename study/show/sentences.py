@@ -176,11 +176,11 @@ def best(tuned, judge="R"):
         lr = max(means, key=means.get)
         note = ""
         if len(points) == 1:
-            note = ", the only one tried"
+            note = ", the only rate with a result"
         elif lr == max(points):
-            note = ", the highest with a record"
+            note = ", the highest rate with a result"
         elif lr == min(points):
-            note = ", the lowest with a record"
+            note = ", the lowest rate with a result"
         seeds = f"seed{'s' if len(shared) > 1 else ''} {', '.join(map(str, shared))}"
         if len(judged[lr]) > len(shared):
             note += f"; over all of its seeds {mean_sd(judged[lr].values())}"

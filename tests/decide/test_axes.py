@@ -33,7 +33,7 @@ def test_rates_are_compared_on_the_seeds_that_all_of_them_have():
 @pytest.mark.parametrize("lr, said", [(0.2, "the lowest"), (0.8, ""), (3.2, "the highest")])
 def test_a_best_rate_at_an_edge_is_said_to_be_one(lr, said):
     found = {"finetuned": {x: {1: record(50, 20 if x == lr else 10)} for x in (0.2, 0.8, 3.2)}}
-    note = f", {said} with a record" if said else ""
+    note = f", {said} rate with a result" if said else ""
     assert sentences.best(found) == f"- {TRAINED}: {lr:g} (R 20.0 % on seed 1{note})"
 
 
