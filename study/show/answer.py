@@ -172,7 +172,7 @@ def compared(rows, decided, measure):
 def ahead(rows, exp, decided, measure):
     """Whether it is the features, and how the difference hangs on which random features took off."""
     groups = by_take_off(rows, compared(rows, decided, measure))
-    return f"**Trained − random**{groups}: {primary.features(rows, exp, decided)}"
+    return f"**Trained − random**{groups}. {primary.features(rows, exp, decided)}"
 
 
 def by_take_off(rows, gap):

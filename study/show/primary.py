@@ -32,10 +32,9 @@ def is_it_the_features(rows, decided):
             f"By the rule it is *the features* (C6, C6s){size}; with the head trained in both arms, "
             f"trained − random: {said_of_head(rows, head)} (C6b)."
         )
-    one = f"; trained in both, {said_of_head(rows, head)}" if head.values else ""
     return (
         f"That trained weights get further is confirmed (C6, C6s){size}; whether it is the features, "
-        f"or the head, which is trained in one arm alone, is open (C6b{one})."
+        "or the head, which is trained in one arm alone, is open (C6b)."
     )
 
 

@@ -375,11 +375,11 @@ def test_the_answer_says_what_the_head_leaves_open(trained, random, left_open):
     c6b = claims.c6b(found, "cpu")
     assert claim_tables.points_of(c6b) == "1 of 5 differences have run"
     assert c6b.seeds == list(found["random_head"])
-    assert said.count(left_open) == 2
+    assert said.count(left_open) == (1 if len(trained) == 1 else 2)
     assert ("is open (C6b" in said) == ("is not excluded yet" in said) == (len(trained) == 1)
     found["random_head"][10] |= STAYED
     said = answer.listed(found, experiment("pretrain"))
-    assert said.count(f", where random features took off in {len(trained) - 1} of {len(trained)}") == 2
+    assert f", where random features took off in {len(trained) - 1} of {len(trained)}" in said
 
 
 def test_the_controls_that_did_not_take_off_are_named():
