@@ -19,7 +19,7 @@ def moments(model, images):
     def look(path, _, inputs, __):
         seen[path].append(torch.stack([inputs.mean((2, 3)), inputs.square().mean((2, 3))]))
 
-    with watched(model, look), bnat.eval_mode(model):
+    with watched(bn_layers(model), look), bnat.eval_mode(model):
         for part in images.split(bnat.EVAL_BATCH):
             model(part)
     means, squares = torch.cat([torch.cat(parts, 1) for parts in seen.values()], 2).double()

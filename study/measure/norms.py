@@ -1,7 +1,8 @@
-"""What BN does to gradients and to signals: smoothness, the gap between its two modes, channels that died.
+"""What BN does to gradients and to signals: smoothness, its two modes' gap, condensation, dead channels.
 
 Decided here: the measures (LIGS after Benz et al. 2021, TID after Regularized BN 2022, collapsed channels
-after psBN 2020). Not here: how they are summed up (show/norm_tables.py), fragile features (channels.py).
+after psBN 2020, condensation after what the abstract of UBN 2023 calls so). Not here: how they are summed up
+(show/norm_tables.py), fragile features (channels.py).
 """
 
 import copy
@@ -25,11 +26,11 @@ def bn_layers(model):
 
 
 @contextmanager
-def watched(model, look):
-    """Call look(path, layer, input, output) at every BN layer of what runs inside."""
+def watched(layers, look):
+    """Call look(path, layer, input, output) at each of the layers, {path: module}, of what runs inside."""
     hooks = [
         layer.register_forward_hook(lambda m, inputs, out, path=path: look(path, m, inputs[0], out))
-        for path, layer in bn_layers(model).items()
+        for path, layer in layers.items()
     ]
     try:
         yield
@@ -68,7 +69,7 @@ def batch_statistics(model, x):
         moments[path][0].append(inputs.mean((0, 2, 3)))
         moments[path][1].append(inputs.var((0, 2, 3), unbiased=False).clamp_min(1e-10))
 
-    with watched(clone, look):
+    with watched(bn_layers(clone), look):
         for batch in x.split(BATCH):
             clone(batch)
     return {path: tuple(torch.stack(each) for each in pair) for path, pair in moments.items()}
@@ -121,6 +122,33 @@ def gap(model, x, y, *, eps, pad, flip):
 
 
 @torch.no_grad()
+def likeness(model, x):
+    """How alike images look inside: the mean cosine of two images of a batch, float [layers + 1].
+
+    Of what enters each BN layer, in the order of the record's "bn", and, last, the head; in eval mode.
+    x: batches of BATCH images, float in [0, 1]. 1: all images look the same, up to their scale.
+    """
+    heads = {path: m for path, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    cosines = {path: [] for path in bn_layers(model) | heads}
+
+    def look(path, _, inputs, __):
+        units, n = F.normalize(inputs.flatten(1), dim=1), len(inputs)
+        # |the sum of n unit vectors|² is n, plus the cosines of all ordered pairs
+        cosines[path].append((units.sum(0).square().sum() - n) / (n * (n - 1)))
+
+    with watched(bn_layers(model) | heads, look), bnat.eval_mode(model):
+        for batch in x.split(BATCH):
+            model(batch)
+    return torch.stack([torch.stack(batches).mean() for batches in cosines.values()]).cpu()
+
+
+def condensation(model, x, y, *, eps):
+    """`likeness` of test images x with labels y, clean and under PGD-20 of eps: {"clean", "adversarial"}."""
+    x = bnat.to_float(x)
+    return dict(clean=likeness(model, x), adversarial=likeness(model, adversarial(model, x, y, eps=eps)))
+
+
+@torch.no_grad()
 def ranges(model, x):
     """The smallest and the largest output of each BN channel over images, in eval mode: float [channels]."""
     low, high = {}, {}
@@ -130,7 +158,7 @@ def ranges(model, x):
         low[path] = torch.minimum(low.get(path, least), least)
         high[path] = torch.maximum(high.get(path, most), most)
 
-    with watched(model, look), bnat.eval_mode(model):
+    with watched(bn_layers(model), look), bnat.eval_mode(model):
         for part in x.split(bnat.EVAL_BATCH):
             model(bnat.to_float(part))
     return [

@@ -135,6 +135,10 @@ def gap(exp):
     return dict(epsilon=exp.asked.epsilon, images=n, pad=info["pad"], flip=info["flip"])
 
 
+def condensation(exp):
+    return dict(epsilon=exp.asked.epsilon, images=gap(exp)["images"])
+
+
 def statistics(exp):
     n = exp.asked.check_images if looked_into(exp) else 0
     return dict(epsilon=exp.asked.epsilon, images=n)
@@ -204,6 +208,10 @@ def measure_gap(model, x, y, settings, beside):
     return norms.gap(model, x, y, eps=radius(settings), **augmented)
 
 
+def measure_condensation(model, x, y, settings, beside):
+    return norms.condensation(model, x, y, eps=radius(settings))
+
+
 def measure_statistics(model, x, y, settings, beside):
     return norms.by_source(model, beside.training, x, y, eps=radius(settings))
 
@@ -220,6 +228,7 @@ MEASUREMENTS = {
         Measurement("features", "check_images", features, measure_features),
         Measurement("perturbations", "check_images", pictured, measure_perturbations),
         Measurement("gap", "check_images", gap, measure_gap),
+        Measurement("condensation", "check_images", condensation, measure_condensation),
         Measurement("statistics", "check_images", statistics, measure_statistics),
         Measurement("checks", "check_images", checks, measure_checks),  # the longest last
     )

@@ -133,6 +133,49 @@ def said_of_sources(networks):
     return f"{text}, from R of its own by at most {max(from_own)} ({100 * max(from_own) / n:.1f} points)."
 
 
+def condensation_table(rows):
+    """The mean cosine of two images of a batch, a line a network of {key: {seed: record}}, by layer."""
+    table = {}
+    for key, seeds in rows.items():
+        for seed, record in seeds.items():
+            if record["condensation"]:
+                *layers, head = record["condensation"]["clean"]
+                trained = "took off" if rates.took_off(record) else "did not take off"
+                table[f"{label(key)}, seed {seed}"] = {
+                    "training": trained if record["run"]["epsilon"] else "clean",
+                    "first BN layer": f"{layers[0]:.2f}",
+                    "median BN layer": f"{np.median(layers):.2f}",
+                    "last BN layer": f"{layers[-1]:.2f}",
+                    "head": f"{head:.2f}",
+                    "head, under PGD-20": f"{record['condensation']['adversarial'][-1]:.2f}",
+                }
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("mean cosine of two images")
+
+
+def said_of_condensation(rows):
+    """How much more alike images look inside after AT of {key: {seed: record}} than before, in a sentence."""
+    middle = {
+        key: {
+            seed: np.median(record["condensation"]["clean"][:-1])
+            for seed, record in seeds.items()
+            if record["condensation"]
+        }
+        for key, seeds in rows.items()
+    }
+    gaps = []
+    for key in ("finetuned", "at"):
+        both = middle[key].keys() & middle["standard"].keys()
+        if both:
+            gap = {seed: middle[key][seed] - middle["standard"][seed] for seed in sorted(both)}
+            gaps.append(f"after {label(key)}, {rates.points(gap, digits=2)}")
+    if not gaps:
+        return "Not yet run."
+    return (
+        "The median BN layer's cosine less that of the standard network of the same seed, mean [95 % "
+        f"t-interval] (seeds): {'; '.join(gaps)}."
+    )
+
+
 def said_of_smoothness(first):
     """LIGS of the rows {key: record} in a sentence."""
     means = {key: r["norms"]["ligs"].mean() for key, r in first.items() if r["norms"] and key in SMOOTH}

@@ -73,6 +73,27 @@ def test_of_right_running_statistics_nothing_is_left_beyond_the_noise(trained, d
     assert norm_tables.excess(wrong, "mean", "clean")[0] == pytest.approx(0.5, abs=0.05)
 
 
+def test_images_are_alike_inside_by_their_cosine():
+    """Two images of three point the same way, the third away at a right angle: one pair of three is alike."""
+    model = nn.Sequential(nn.Identity(), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2)).eval()
+    x = torch.tensor([[1.0, 0.0], [0.5, 0.0], [0.0, 1.0]])[:, :, None, None]
+    bn, head = norms.likeness(model, x)
+    assert bn == pytest.approx(1 / 3) and head == pytest.approx(1 / 3)
+    with torch.no_grad():
+        model[1].weight.zero_()  # nothing but β, the same for all, is left
+        model[1].bias.fill_(1)
+    assert norms.likeness(model, x).tolist() == pytest.approx([1 / 3, 1])
+
+
+def test_condensation_is_that_of_batches_clean_and_attacked(trained, digits):
+    x, y = (t[:256] for t in digits["test"])
+    found = norms.condensation(trained, x, y, eps=32 / 255)
+    halves = [norms.likeness(trained, bnat.to_float(part)) for part in x.split(128)]
+    torch.testing.assert_close(found["clean"], (halves[0] + halves[1]) / 2)
+    assert len(found["clean"]) == len(norms.bn_layers(trained)) + 1
+    assert not torch.equal(found["clean"], found["adversarial"])
+
+
 def test_a_readout_leaves_the_network_as_it_was(trained, digits):
     before = copy.deepcopy(trained.state_dict())
     norms.readouts(trained, *(t[:50] for t in digits["test"]))
@@ -156,6 +177,24 @@ def test_statistics_of_other_images_stand_beside_the_network_s_own():
     own = norm_tables.said_of_sources({"at": record | dict(margin=dict(robust=np.arange(10) < 5))})
     assert own.endswith("at most 2 of 5 images (40.0 points), from R of its own by at most 4 (80.0 points).")
     assert norm_tables.said_of_sources({}) == "Not yet run."
+
+
+def test_condensation_says_which_trainings_took_off():
+    measured = dict(clean=np.array([0.1, 0.2, 0.6, 0.9]), adversarial=np.array([0.1, 0.2, 0.6, 0.95]))
+    stayed, clean = (
+        dict(condensation=found, run=dict(epsilon=eps, data="cifar10"), history=[dict(train_loss=2.3)])
+        for found, eps in ((measured, 8.0), (measured, 0.0))
+    )
+    rows = {"random": {10: stayed, 11: stayed | dict(condensation=None)}, "standard": {10: clean}}
+    table = norm_tables.condensation_table(rows)
+    assert table["training"].tolist() == ["did not take off", "clean"]
+    said = ["0.10", "0.20", "0.60", "0.90", "0.95"]
+    assert table.iloc[0, 1:].tolist() == said
+    alike = dict(condensation=dict(clean=np.array([0.4, 0.5, 0.7, 0.9])))
+    rows |= {"finetuned": {10: alike, 11: alike}, "at": {11: alike}}
+    assert norm_tables.said_of_condensation(rows).endswith("after BN-only AT, trained features, +0.30 (1).")
+    rows["standard"] = {}
+    assert norm_tables.said_of_condensation(rows) == "Not yet run."
 
 
 def test_dead_channels_are_counted_where_a_relu_follows():
