@@ -10,7 +10,7 @@ import pandas as pd
 import bnat_utils as bnat
 from study.decide import rates, verdicts
 from study.decide.claims import on_most_images
-from study.decide.statistics import mean_sd, percent, proportion
+from study.decide.statistics import mean_sd, paired, percent, proportion
 from study.decide.trust import on_shared
 from study.define.rows import NORMALISED, label, short
 
@@ -103,12 +103,13 @@ def said_of_norms(claim):
     return f"{text} {len(single)} of the {len(ran)} have one seed, of which nothing is certain."
 
 
-def under_autoattack(attacked, rows):
-    """R at a small radius, and what survives AutoAttack there, on the random images that both saw.
+def seen_by_both(attacked, rows):
+    """What survives C7's attacks, and AutoAttack besides, on the random images that both saw.
 
-    attacked: {key: {seed: record}} with AutoAttack at that radius; rows: the same with small radii.
+    attacked: {key: {seed: record}} with AutoAttack at a small radius; rows: the same with small radii.
+    Returns {name: (bool [n], bool [n], radius in 1/255)}.
     """
-    table = {}
+    outcomes = {}
     for key, seeds in attacked.items():
         for seed, record in seeds.items():
             small = rows[key].get(seed, {}).get("small")
@@ -117,17 +118,42 @@ def under_autoattack(attacked, rows):
             settings = record["autoattack"]["settings"]
             flags = small[f"{settings['epsilon']:g}"], small["settings"]["index"]
             shared = on_shared(*flags, record["autoattack"]["robust"], settings["index"])
-            if not shared:
-                continue
-            before, attacked_flags = shared
-            after = before & attacked_flags
-            table[f"{name_of(key)}, seed {seed}"] = {
-                "R % (n)": percent(proportion(before)),
-                "R and AutoAttack % (n)": percent(proportion(after)),
-                "at": f"{settings['epsilon']:g}/255",
-            }
+            if shared:
+                before, survivors = shared
+                name = f"{name_of(key)}, seed {seed}"
+                outcomes[name] = before, before & survivors, settings["epsilon"]
+    return outcomes
+
+
+def under_autoattack(outcomes):
+    """R at a small radius and what AutoAttack leaves of it, a line a network of `seen_by_both`."""
+    table = {}
+    for name, (before, after, epsilon) in outcomes.items():
+        lost, low, high, _ = (100 * number for number in paired(before, after))
+        table[name] = {
+            "at": f"{epsilon:g}/255",
+            "R % (n)": percent(proportion(before)),
+            "R and AutoAttack % (n)": percent(proportion(after)),
+            "R less that, points": f"{lost:.1f} [{low:.1f}, {high:.1f}]",
+        }
     table = table or {"not yet run": {}}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("[95 % Wilson interval]")
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("[95 % interval over the images]")
+
+
+def said_of_autoattack(outcomes):
+    """By how much AutoAttack leaves less, and whether it orders the networks as R does, in a sentence."""
+    if len(outcomes) < 2:
+        return ""
+    lost = [100 * (before.mean() - after.mean()) for before, after, _ in outcomes.values()]
+    by_r, by_autoattack = (
+        sorted(outcomes, key=lambda name: outcomes[name][place].mean()) for place in (0, 1)
+    )
+    order = "in the same order" if by_r == by_autoattack else "in another order"
+    return (
+        f"On these images AutoAttack leaves {min(lost):.1f} to {max(lost):.1f} points less than C7's "
+        f"attacks, and puts the networks {order}. One network each, few images: how two that lie close are "
+        "ordered is not certain."
+    )
 
 
 # ----------------------------------------------------------------------------------- at equal clean accuracy

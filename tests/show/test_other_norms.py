@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 from planted import evaluation, flags, record, seeds
 
 from study.decide import claims
@@ -93,20 +94,26 @@ def test_autoattack_at_a_small_radius_is_compared_on_the_images_that_both_saw():
     )
     attacked = {"norm_none": {10: record(autoattack=seen), 11: record(autoattack=seen)}}
     attacked["norm_group"] = {10: record(autoattack=seen)}
-    table = other_norms.under_autoattack(attacked, rows)
+    table = other_norms.under_autoattack(other_norms.seen_by_both(attacked, rows))
     assert table.index.tolist() == ["none, seed 10"]
-    robust, after, radius = table.iloc[0]
+    radius, robust, after, lost = table.iloc[0]
     assert robust.startswith("50.0 [") and after.startswith("25.0 [") and radius == "1/255"
-    assert after.endswith("(4)")
-    seen["settings"]["index"] = [
-        40,
-        0,
-        60,
-        170,
-    ]  # the first of AutoAttack's images is 40, the last not shared
-    robust, after, _ = other_norms.under_autoattack({"norm_none": attacked["norm_none"]}, rows).iloc[0]
+    assert after.endswith("(4)") and lost.startswith("25.0 [")
+    # the first of AutoAttack's images is 40, the last not shared
+    seen["settings"]["index"] = [40, 0, 60, 170]
+    outcomes = other_norms.seen_by_both({"norm_none": attacked["norm_none"]}, rows)
+    _, robust, after, _ = other_norms.under_autoattack(outcomes).iloc[0]
     assert robust.startswith("66.7 [") and after.startswith("33.3 [") and after.endswith("(3)")
-    assert other_norms.under_autoattack({}, rows).index.tolist() == ["not yet run"]
+    assert other_norms.under_autoattack({}).index.tolist() == ["not yet run"]
+
+
+@pytest.mark.parametrize("second, order", [(10, "the same order"), (40, "another order")])
+def test_autoattack_puts_the_networks_in_an_order(second, order):
+    """a has R 50 and 30 under AutoAttack; b has R 45 and `second`."""
+    outcomes = {"a": (flags(50, 100), flags(30, 100), 1), "b": (flags(45, 100), flags(second, 100), 1)}
+    said = other_norms.said_of_autoattack(outcomes)
+    assert f"puts the networks in {order}." in said and "20.0" in said
+    assert other_norms.said_of_autoattack({"a": outcomes["a"]}) == ""
 
 
 def test_the_figure_of_fragility_has_a_mark_a_seed_and_a_dot_an_epoch():
