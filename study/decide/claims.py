@@ -94,19 +94,28 @@ def _difference(rows, minuend, subtrahend, profile, **side):
     return _part(rows, text, (minuend, subtrahend), profile, **side)
 
 
-def _over_images(rows, part):
-    """How much of a difference hangs on the choice of the test images: a note, or none.
+def _error_over_images(rows, part):
+    """Standard error of a difference over the test images, in points; None without images."""
+    return rates.error_over_images(*(rows.get(key, {}) for key in part.rows), part.values)
 
-    Where a bound of the interval over seeds is within two standard errors of δ, other images might change
-    whether the difference is small or meaningful.
+
+def _near_delta(rows, part):
+    """Whether other test images might change that a difference is small or meaningful.
+
+    A bound of the interval over seeds lies within two standard errors over the images of δ.
     """
-    error = rates.error_over_images(*(rows.get(key, {}) for key in part.rows), part.values)
+    error, (_, low, high) = _error_over_images(rows, part), part.interval()
+    return error is not None and min(abs(low - DELTA), abs(high - DELTA)) < 2 * error
+
+
+def _over_images(rows, part):
+    """How much of a difference hangs on the choice of the test images: a note, or none."""
+    error = _error_over_images(rows, part)
     if not error:
         return []
-    _, low, high = part.interval()
     text = f"standard error over the test images {error:.1f}"
-    if min(abs(low - DELTA), abs(high - DELTA)) < 2 * error:
-        text += f": whether it is above {DELTA:g} points holds for these images alone"
+    if _near_delta(rows, part):
+        text += f": whether it is above {DELTA:g} points might be otherwise on other images"
     return [text]
 
 
@@ -132,6 +141,9 @@ def _beside(rows, part):
 
 
 # -------------------------------------------------------------------------------------------- the claims
+BY_SIGNS = "C6"  # the claim that the sign-flip test decides, not the t-interval
+
+
 def c1(rows, profile):
     """Confirmed: clean > 80 and R < 1. Contradicted: one of them certainly not."""
     parts = [
@@ -159,7 +171,8 @@ def c4(rows, profile):
     within δ with 0 inside."""
     statement = "BN-only AT gives fragile features non-trivial robustness"
     part = _difference(rows, "finetuned", "linear", profile)
-    return judge("C4", statement, c4.__doc__, [part], exceeds, _beside(rows, part) + _over_images(rows, part))
+    notes, near = _beside(rows, part) + _over_images(rows, part), _near_delta(rows, part)
+    return judge("C4", statement, c4.__doc__, [part], exceeds, notes, near)
 
 
 def c5(rows, profile):
@@ -178,7 +191,7 @@ def c6(rows, profile):
     part = _difference(rows, "finetuned", "random", profile)
     notes = [f"sign-flip test: p = {statistics.sign_flip(part.values.values()):.3f}"] if part.values else []
     notes += _take_off(rows, part) + _over_images(rows, part)
-    return judge("C6", statement, c6.__doc__, [part], exceeds_by_signs, notes)
+    return judge("C6", statement, c6.__doc__, [part], exceeds_by_signs, notes, _near_delta(rows, part))
 
 
 def c6s(rows, profile):
@@ -186,7 +199,8 @@ def c6s(rows, profile):
     within δ with 0 inside."""
     statement = "... and with the same two stages of training"
     part = _difference(rows, "finetuned", "two_stages", profile)
-    return judge("C6s", statement, c6s.__doc__, [part], exceeds, _over_images(rows, part))
+    near = _near_delta(rows, part)
+    return judge("C6s", statement, c6s.__doc__, [part], exceeds, _over_images(rows, part), near)
 
 
 def c6b(rows, profile):

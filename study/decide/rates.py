@@ -105,18 +105,17 @@ def error_over_images(first, second, seeds, measure=ROBUST):
     return 100 * float(each.std(ddof=1)) / np.sqrt(each.size)
 
 
-def points(values, sign="+", digits=1):
+def points(values, sign="+"):
     """{seed: points} as text, with the 95 % t-interval: "+2.4 [+1.5, +3.3] (5)"; of one seed without it.
 
-    sign: "+" for differences, "" for accuracies, which have none; digits: after the point.
+    sign: "+" for differences, "" for accuracies, which have none.
     """
     if not values:
         return "not yet run"
     mean, low, high = t_interval(values.values())
     if len(values) == 1:
-        return f"{mean:{sign}.{digits}f} (1)"
-    mean, low, high = (f"{number:{sign}.{digits}f}" for number in (mean, low, high))
-    return f"{mean} [{low}, {high}] ({len(values)})"
+        return f"{mean:{sign}.1f} (1)"
+    return f"{mean:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}] ({len(values)})"
 
 
 def plateau(data):

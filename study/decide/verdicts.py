@@ -66,6 +66,7 @@ class Claim:
     note: str
     lacking: tuple = ()  # keys of rows that it cannot do without and that have fewer than two seeds
     parts: tuple = ()  # those that it was judged by
+    near: bool = False  # might its size be another on other test images?
 
     @property
     def seeds(self):
@@ -219,7 +220,7 @@ def _verdict(parts, rule):
     return "confirmed", judged[0][2], ""
 
 
-def judge(key, statement, docstring, parts, rule=clears, notes=()):
+def judge(key, statement, docstring, parts, rule=clears, notes=(), near=False):
     """Apply a rule to each part, and make a Claim of what it says."""
     verdict, size, would_decide = _verdict(parts, rule)
     weakest = min(parts, key=_distance)
@@ -232,4 +233,5 @@ def judge(key, statement, docstring, parts, rule=clears, notes=()):
         mean=mean, low=low, high=high, verdict=verdict, size=size,
         interim=_interim(parts) if verdict != "not yet run" else "", would_decide=would_decide,
         note="; ".join([*said, *notes]), lacking=rows_lacking(parts), parts=tuple(parts),
+        near=near,
     )  # fmt: skip

@@ -6,7 +6,7 @@ other notebooks say (sentences.py).
 """
 
 from study.decide import claims, rates
-from study.decide.statistics import equivalent, share, sign_flip
+from study.decide.statistics import equivalent, share
 from study.decide.verdicts import DELTA
 from study.define.rows import ARMS
 from study.run import datasets
@@ -43,23 +43,30 @@ def decided_of(rows, exp):
 
 
 def in_short(rows, exp):
-    """What both arms reach, their difference and what the rule makes of it, and the yardsticks."""
+    """What became of the paper's findings, what both arms reach, their difference, and the yardsticks."""
     measure, name = measured(rows)
     decided = decided_of(rows, exp)
     where = measured_where(rows, exp, name)
     if not compared(rows, decided, measure):
         return f"**BN-only AT of trained features against random ones: not yet run.** {where}"
-    keys = ("standard", "finetuned", "random", "at")
-    reached = {key: rates.text(rows[key], measure) for key in keys}
+    reached = {key: rates.text(rows[key], measure) for key in ("standard", "finetuned", "at")}
     said = [
-        difference(rows, decided, measure),
-        in_both_groups(rows, exp, measure),
-        without_features(rows, measure),
+        f"**Trained features** go from a robust accuracy ({name}) of {reached['standard']} to "
+        f"**{reached['finetuned']}**, random features to {in_both_groups(rows, measure)}; AT of all weights "
+        f"reaches {reached['at']}.",
+        difference(rows, exp, decided, measure),
+        without_features(rows, exp, measure),
     ]
+    return f"{found(decided)}\n\n{bullets(said)}\n\n{where}"
+
+
+def found(decided):
+    """What the paper finds, and what became of it here, in a sentence."""
+    first, second = (claim_tables.verdict(decided[key]) for key in ("C4", "C5"))
     return (
-        f"**BN-only AT takes trained features from a robust accuracy ({name}) of {reached['standard']} to "
-        f"{reached['finetuned']}, random features to {reached['random']}; AT of all weights reaches "
-        f"{reached['at']}.** {where}\n\n{bullets(said)}"
+        "The paper finds that BN-only AT gives trained features *non-trivial* robustness, and random "
+        "features no *meaningful* one. **Here, against a linear classifier on the pixels (L), the first "
+        f"(C4) is {first}, the second (C5) {second}.**"
     )
 
 
@@ -69,7 +76,7 @@ def rests_on(rows, exp):
     decided = decided_of(rows, exp)
     said = [
         ahead(rows, exp, decided, measure),
-        primary.sign_test(exp, decided["C6"].parts[0]),
+        primary.sign_test(rows, exp, decided["C6"].parts[0]),
         take_off(rows, exp, measure),
         random(rows, decided, measure),
         two_stages(rows, measure),
@@ -85,7 +92,7 @@ def rests_on(rows, exp):
     return said
 
 
-def difference(rows, decided, measure):
+def difference(rows, exp, decided, measure):
     """Trained features less random ones, by seeds and by the rule."""
     gap = compared(rows, decided, measure)
     text = f"**Trained − random: {rates.points(gap)}**"
@@ -93,33 +100,31 @@ def difference(rows, decided, measure):
         text += ": one seed is inconclusive"
     else:
         positive = [points for points in gap.values() if points > 0]
-        p = sign_flip(gap.values())
-        text += f", above 0 in {len(positive)} of {len(gap)} seeds (sign-flip p = {p:.3f})"
+        text += f", above 0 in {len(positive)} of {len(gap)} seeds"
+        text += primary.by_signs(exp, decided["C6"].parts[0])
     return f"{text}. {primary.is_it_the_features(rows, decided)}"
 
 
-def in_both_groups(rows, exp, measure):
-    """What random features reach where they took off, and where not."""
+def in_both_groups(rows, measure):
+    """What random features reach; where some took off and some did not, both apart."""
     started, stayed = apart(rows)
-    chance = f"A constant classifier has {100 * datasets.chance(exp.run['data']):.1f}."
-    if not stayed:
-        return f"**Random features** took off in every training. {chance}"
-    if not started:
-        return f"**Random features** took off in no training. {chance}"
+    if not (started and stayed):
+        return f"**{rates.text(rows['random'], measure)}**"
     return (
-        f"**Random features** reach {rates.text(started, measure)} in the {len(started)} of "
-        f"{len(rows['random'])} trainings that took off, {rates.text(stayed, measure)} else. {chance}"
+        f"**{rates.text(started, measure)}** where the training took off ({len(started)} of "
+        f"{len(rows['random'])}), {rates.text(stayed, measure)} where it stayed with a constant classifier"
     )
 
 
-def without_features(rows, measure):
+def without_features(rows, exp, measure):
     """What the yardsticks reach, and how far trained features are from them."""
     linear, perceptron = (rates.text(rows[key], measure) for key in ("linear", "perceptron"))
+    chance = 100 * datasets.chance(exp.run["data"])
     return (
-        f"**Without features**, trained adversarially as briefly: a linear classifier on the pixels (L) "
-        f"{linear}, trained − L {gap_of(rows, 'finetuned', 'linear', measure)}; a perceptron on the means of "
-        f"an 8 x 8 grid of blocks (P) {perceptron}, trained − P "
-        f"{gap_of(rows, 'finetuned', 'perceptron', measure)}{within_delta(rows, measure)}."
+        f"**Without convolutions**, in as many adversarial epochs: L {linear}, trained − L "
+        f"{gap_of(rows, 'finetuned', 'linear', measure)}; a perceptron on the means of an 8 x 8 grid of "
+        f"blocks (P) {perceptron}, trained − P {gap_of(rows, 'finetuned', 'perceptron', measure)}"
+        f"{within_delta(rows, measure)}; a constant classifier {chance:.1f}."
     )
 
 

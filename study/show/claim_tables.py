@@ -7,6 +7,8 @@ which rows a claim is about (decide/claims.py).
 import numpy as np
 import pandas as pd
 
+from study.decide.claims import BY_SIGNS
+from study.decide.statistics import sign_flip
 from study.decide.verdicts import certain, quoted
 from study.run import records
 from study.show import tables
@@ -18,7 +20,8 @@ def verdict(claim):
     """A claim's verdict as text, with its size, and the number of seeds while planned ones are missing."""
     if claim.verdict == "not yet run" and any(part.values for part in claim.parts):
         return "not yet run: too few seeds"
-    size = f" ({claim.size})" if claim.size else ""
+    these = " on these images" if claim.near and claim.size in ("small", "meaningful") else ""
+    size = f" ({claim.size}{these})" if claim.size else ""
     return f"{claim.verdict}{size}" + (f", interim: {claim.interim}" if claim.interim else "")
 
 
@@ -47,6 +50,9 @@ def points_of(claim):
     ran = [part for part in claim.parts if part.values]
     if claim.verdict == "exploratory":
         return f"{len(ran)} of {len(claim.parts)} differences have run"
+    if claim.key == BY_SIGNS and len(claim.values) > 1:
+        p = sign_flip(claim.values.values())
+        return f"{interval_of(claim.parts[0])}; by signs p = {p:.3f}"
     if len(claim.parts) == 1:
         return interval_of(claim.parts[0])
     if len(claim.parts) == 2:
@@ -54,7 +60,7 @@ def points_of(claim):
     if not np.isfinite([claim.mean, claim.low, claim.high]).all():
         return "–"
     below, above = certain(claim.parts)
-    return f"of {len(claim.parts)} differences {below} certainly below 0, {above} above"
+    return f"of {len(claim.parts)} differences {below or 'none'} certainly below 0, {above or 'none'} above"
 
 
 def claims(decided):

@@ -11,6 +11,7 @@ import numpy as np
 
 import bnat_utils as bnat
 from study.decide import rates, verdicts
+from study.decide.claims import BY_SIGNS
 from study.decide.statistics import proportion, sign_flip, t_interval
 from study.define import parameters
 from study.define.rows import LONGER, OVER_RANDOM, colour, label
@@ -148,7 +149,7 @@ def headline(rows, decided, chance):
     names = [f"{label(key)} ({n})" for key, n in zip(shown, counted, strict=True)]
     left.set_yticks(range(len(shown)), names)
     left.axvline(100 * chance, color="grey", linestyle=":", linewidth=1)
-    left.annotate("chance", (100 * chance, len(shown) - 0.45), fontsize=6, color="grey", ha="center")
+    left.annotate("chance", (100 * chance + 0.5, len(shown) - 0.5), fontsize=6, color="grey")
     left.set(xlabel="R (%), a mark a seed", title="Robust accuracy (seeds)", xlim=(-1, None))
     compared = pairs(rows, decided)
     for place, (values, over_random) in enumerate(compared.values()):
@@ -173,14 +174,14 @@ def headline(rows, decided, chance):
 
 def pairs(rows, decided):
     """The headline's right panel from below: {label: ({seed: points}, are random features a part of it?)}."""
-    claims = {claim.key: claim for claim in decided if claim.values}
+    known = {claim.key: claim for claim in decided if claim.values}
     shown = {}
-    for key in reversed([key for key in DIFFERENCES if key in claims]):
-        values = claims[key].values
+    for key in reversed([key for key in DIFFERENCES if key in known]):
+        values = known[key].values
         test = ""
-        if key == "C6" and len(values) > 1:
+        if key == BY_SIGNS and len(values) > 1:
             test = f", sign-flip\np = {sign_flip(values.values()):.3f}"
-        rows_of = {row for part in claims[key].parts for row in part.rows}
+        rows_of = {row for part in known[key].parts for row in part.rows}
         shown[f"{DIFFERENCES[key]}\n({key}, {len(values)} seeds{test})"] = values, "random" in rows_of
     gap = rates.differences(rows["finetuned"], rows["perceptron"])
     if gap:  # beside the claims

@@ -153,27 +153,18 @@ def condensation_table(rows):
 
 
 def said_of_condensation(rows):
-    """How much more alike images look inside after AT of {key: {seed: record}} than before, in a sentence."""
-    middle = {
-        key: {
-            seed: np.median(record["condensation"]["clean"][:-1])
-            for seed, record in seeds.items()
-            if record["condensation"]
-        }
-        for key, seeds in rows.items()
-    }
-    gaps = []
-    for key in ("finetuned", "at"):
-        both = middle[key].keys() & middle["standard"].keys()
-        if both:
-            gap = {seed: middle[key][seed] - middle["standard"][seed] for seed in sorted(both)}
-            gaps.append(f"after {label(key)}, {rates.points(gap, digits=2)}")
-    if not gaps:
+    """How alike images look to the head, of {key: {seed: record}}, in a sentence; what took off, apart."""
+    groups = {}
+    for key, seeds in rows.items():
+        for record in seeds.values():
+            if record["condensation"]:
+                stayed = record["run"]["epsilon"] and not rates.took_off(record)
+                name = f"{label(key)}, did not take off" if stayed else label(key)
+                groups.setdefault(name, []).append(record["condensation"]["clean"][-1])
+    if not groups:
         return "Not yet run."
-    return (
-        "The median BN layer's cosine less that of the standard network of the same seed, mean [95 % "
-        f"t-interval] (seeds): {'; '.join(gaps)}."
-    )
+    each = "; ".join(f"{name} {mean_sd(cosines, 2)}" for name, cosines in groups.items())
+    return f"To the head, clean images, mean ± sd (seeds): {each}."
 
 
 def said_of_smoothness(first):

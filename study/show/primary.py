@@ -33,8 +33,8 @@ def is_it_the_features(rows, decided):
             f"trained − random: {said_of_head(rows, head)} (C6b)."
         )
     return (
-        f"That trained weights get further is confirmed (C6, C6s){size}; whether it is the features, "
-        "or the head, which is trained in one arm alone, is open (C6b)."
+        f"That trained weights get further is confirmed (C6, C6s){size}; whether it is the features or the "
+        "head, pre-trained in one arm and random in the other, is open (C6b)."
     )
 
 
@@ -46,7 +46,7 @@ def features(rows, exp, decided):
         text = f"Confirmed (C6{chosen} and C6s), which by the rule reads *it is the features*"
         head = head_in_both(decided)
         if len(head.values) < 2:
-            text += "; the head, trained in one arm, random in the other, is not excluded yet (C6b)"
+            text += "; the head, pre-trained in one arm, random in the other, is not excluded yet (C6b)"
         if head.values:
             text += f". With the head trained in both arms it is {said_of_head(rows, head)}"
         return f"{text}."
@@ -78,7 +78,37 @@ def said_of_head(rows, part):
     return f"{text}, not certainly above 0" if low <= 0 else text
 
 
-def sign_test(exp, part):
+def by_signs(exp, part):
+    """The test that decides C6, its p, and what the t-interval says where that differs, in brackets.
+
+    part: the claim's; "" of fewer than two seeds.
+    """
+    if len(part.values) < 2:
+        return ""
+    chosen = f", chosen when seed {KNOWN} was known" if amended_once_known(exp) else ""
+    text = f"p = {sign_flip(part.values.values()):.3f} by the sign-flip test{chosen}"
+    by_interval = exceeds(part)[0]
+    if by_interval != exceeds_by_signs(part)[0]:
+        text += f"; {by_interval} by the t-interval"
+    return f" ({text})"
+
+
+def hangs_on(rows, part):
+    """The smallest difference behind C6, where the test images alone might turn its sign, in words."""
+    if sign_flip(part.values.values()) > 2 ** (1 - len(part.values)):
+        return ""  # one sign may turn
+    arms = [rows[key] for key in part.rows]
+    seed = min(part.values, key=lambda seed: abs(part.values[seed]))
+    points, error = part.values[seed], rates.error_over_images(*arms, [seed])
+    if not error or abs(points) > 2 * error:
+        return ""
+    return (
+        f". It needs every seed, and seed {seed} has {points:+.1f} with a standard error over the images "
+        f"of {error:.1f}: on other images its sign might be another"
+    )
+
+
+def sign_test(rows, exp, part):
     """The test that decides C6, and what is to be said against it. part: the claim's."""
     gap = part.values
     if len(gap) < 2:
@@ -94,6 +124,8 @@ def sign_test(exp, part):
             f". That test was chosen when seed {KNOWN} was known; the other {len(others)} alone give "
             f"{with_least(others)}"
         )
+    if exceeds_by_signs(part)[0] == "confirmed":
+        text += hangs_on(rows, part)
     return f"{text}."
 
 

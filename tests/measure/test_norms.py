@@ -190,11 +190,13 @@ def test_condensation_says_which_trainings_took_off():
     assert table["training"].tolist() == ["did not take off", "clean"]
     said = ["0.10", "0.20", "0.60", "0.90", "0.95"]
     assert table.iloc[0, 1:].tolist() == said
-    alike = dict(condensation=dict(clean=np.array([0.4, 0.5, 0.7, 0.9])))
-    rows |= {"finetuned": {10: alike, 11: alike}, "at": {11: alike}}
-    assert norm_tables.said_of_condensation(rows).endswith("after BN-only AT, trained features, +0.30 (1).")
-    rows["standard"] = {}
-    assert norm_tables.said_of_condensation(rows) == "Not yet run."
+    rows["random"] |= {12: stayed | dict(history=[dict(train_loss=2.1)])}
+    said = norm_tables.said_of_condensation(rows)
+    assert (
+        "BN-only AT, random features, did not take off 0.90 (1); BN-only AT, random features 0.90 (1)" in said
+    )
+    assert said.endswith("; Standard training 0.90 (1).")
+    assert norm_tables.said_of_condensation({"random": {}}) == "Not yet run."
 
 
 def test_dead_channels_are_counted_where_a_relu_follows():

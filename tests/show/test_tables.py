@@ -42,7 +42,17 @@ def test_a_part_of_autoattack_that_did_not_run_is_no_column():
     shown = trust_tables.autoattack(found)
     assert "APGD-T" not in shown.columns and shown["Square"].item() == "50.0"
     assert shown["R − APGD-T"].item() == "not yet run"
-    assert "in 1 of 1 networks" in sentences.parts(found)
+    assert "in 1 of 1 networks. R is lowered, since AutoAttack certainly leaves fewer, in 0 of 1." in (
+        sentences.parts(found)
+    )
+
+
+def test_it_is_said_how_often_autoattack_lowers_r():
+    left = np.arange(100) < 20
+    attacked = {"apgd-ce": left, "square": left, "robust": left}
+    attacked["settings"] = dict(images=100, index=list(range(100)))
+    found = {"fooled": record(50, n=100) | dict(autoattack=attacked)}
+    assert "certainly leaves fewer, in 1 of 1." in sentences.parts(found)
 
 
 def test_controls_are_shown_against_the_linear_classifier_and_against_bn():
@@ -79,16 +89,14 @@ def test_the_answer_says_r_of_both_arms_and_their_difference():
         "resnet20, cifar10, 5 adversarial epochs; R: % of the test images that are right under PGD-20 and"
         in short
     )
+    assert short.startswith("The paper finds that BN-only AT gives trained features *non-trivial* robustness")
     assert (
-        "(R) of not yet run to 21.0 ± 1.4 (2), random features to 18.0 ± 0.0 (2); AT of all weights reaches"
-        in short
+        "(R) of not yet run to **21.0 ± 1.4 (2)**, random features to **18.0 ± 0.0 (2)**; AT of all" in short
     )
     assert "- **Trained − random: +3.0 [" in short
-    assert "above 0 in 2 of 2 seeds (sign-flip p = 0.500). That it is the features is not shown (C6" in short
-    assert "**Random features** took off in every training. A constant classifier has 10.0." in short
-    assert (
-        "(L) 16.0 ± 0.0 (2), trained − L +5.0 [" in short and "(P) not yet run, trained − P not yet" in short
-    )
+    assert "above 0 in 2 of 2 seeds (p = 0.500 by the sign-flip test, chosen when seed 10 was known)" in short
+    assert "That it is the features is not shown (C6, C6s)." in short and "classifier 10.0.\n" in short
+    assert "L 16.0 ± 0.0 (2), trained − L +5.0 [" in short and "(P) not yet run, trained − P not yet" in short
     assert "**Random features less L**: +2.0 [+2.0, +2.0] (2). That this is no meaningful robust" in said
     assert "L after 30 epochs 17.0 ± 0.0 (2), trained − that +4.0 [" in said
     assert "; P after 30 epochs not yet run." in said and "not measured yet" not in said
@@ -102,16 +110,26 @@ def test_the_answer_says_which_test_decides_and_what_is_to_be_said_against_it():
     assert "6 differences, p = 0.031, the least that 6 can give; by their t-interval it would be und" in said
     assert "when seed 10 was known; the other 5 alone give p = 0.062, the least that 5 can give." in said
     gap["perceptron"] = seeds(20.0, 20.1, 20.2, 20.0, 20.1, 29.9)
-    assert "+0.1 [+0.1, +0.1] (6), equivalent within 2 points.\n" in answer.listed(
-        gap, experiment("pretrain")
+    said = answer.listed(gap, experiment("pretrain"))
+    assert "+0.1 [+0.1, +0.1] (6), equivalent within 2 points; a constant" in said
+    assert "chosen when seed 10 was known; undecided by the t-interval)" in said
+
+
+def test_the_answer_says_where_the_test_images_might_turn_the_sign_that_decides():
+    """The first difference is one image of a thousand, in favour; its standard error is as large."""
+    close, far = rows(finetuned=[18.1] + [20] * 5, random=[18] * 6), rows(finetuned=[20] * 6, random=[18] * 6)
+    said = answer.listed(close, experiment("pretrain"))
+    assert (
+        "It needs every seed, and seed 10 has +0.1 with a standard error over the images of 0.1: on" in said
     )
+    assert "It needs every seed" not in answer.listed(far, experiment("pretrain"))
 
 
 def test_the_answer_says_how_many_trainings_of_random_features_took_off():
     found = rows(finetuned=[20, 22, 21], random=[10, 18, 18])
     found["random"][10] |= STAYED
     said = answer.listed(found, experiment("pretrain"))
-    assert "reach 18.0 ± 0.0 (2) in the 2 of 3 trainings that took off, 10.0 (1) else. A constant" in said
+    assert "**18.0 ± 0.0 (2)** where the training took off (2 of 3), 10.0 (1) where it stayed" in said
     assert "**Random features less L**: not yet run; those that took off not yet run. That this is" in said
     assert "(+3.0 to +4.0 where random features took off, +10.0 where not)" in said
     assert "**2 of 3** trainings of random features took off (67 % [9, 99])" in said
@@ -352,9 +370,10 @@ def test_the_answer_says_what_the_head_does_once_it_is_known():
     exp, arms = experiment("pretrain"), dict(finetuned=[20] * 6, random=[15] * 6, two_stages=[16] * 3)
     said = answer.listed(rows(**arms), exp)
     assert (
-        "That trained weights get further is confirmed (C6, C6s); whether it is the features, or the " in said
+        "That trained weights get further is confirmed (C6, C6s); whether it is the features or the head"
+        in said
     )
-    assert "*it is the features*; the head, trained in one arm, random in the other, is not excl" in said
+    assert "*it is the features*; the head, pre-trained in one arm, random in the other, is not " in said
     said = answer.listed(rows(**arms, finetuned_head=[25, 26], random_head=[21, 22]), exp)
     assert "By the rule it is *the features* (C6, C6s); with the head trained in both arms, trained" in said
     assert "With the head trained in both arms it is +4.0 [+4.0, +4.0] (2)." in said
