@@ -54,9 +54,34 @@ def disagreement_table(networks):
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("TID − noise floor")
 
 
+def signal_table(rows):
+    """What is left of the signal in the last layers, a line a network of {key: {seed: record}}."""
+    table = {}
+    for key, seeds in rows.items():
+        for seed, record in seeds.items():
+            if not (record["gap"] and record["norms"] and record["condensation"]):
+                continue
+            dead, _ = never_above_zero(record)
+            off_by = record["gap"]["tid_deviation_adversarial"]
+            table[f"{label(key)}, seed {seed}"] = {
+                "median |γ|": f"{np.median(np.abs(flat(record, 'gamma'))):.2f}",
+                "|σ of BN / σ of the batch − 1|, largest of a layer": f"{off_by.max():.2f}",
+                "dead before a ReLU (%)": f"{100 * dead:.1f}",
+                "cosine of two images at the head": f"{record['condensation']['clean'][-1]:.2f}",
+            }
+    table = table or {"not yet run": {}}
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("network")
+
+
 def enters_a_relu(path):
     """Whether a ReLU follows a BN of bnat's ResNets at once: behind bn2 and a shortcut's comes a sum."""
     return path.rpartition(".")[2] == "bn1"
+
+
+def never_above_zero(record):
+    """Of the channels before a ReLU the share that is never above 0, and how many such channels there are."""
+    before_relu = np.repeat([enters_a_relu(path) for path in record["bn"]], sizes(record))
+    return np.mean(record["norms"]["highest"][before_relu] <= 0), before_relu.sum()
 
 
 def collapsed_table(networks):
@@ -66,11 +91,10 @@ def collapsed_table(networks):
         measured = record["norms"] or {}
         if "highest" in measured:
             low, high = measured["lowest"], measured["highest"]
-            before_relu = np.repeat([enters_a_relu(path) for path in record["bn"]], sizes(record))
-            gamma = flat(record, "gamma")
+            (dead, before_relu), gamma = never_above_zero(record), flat(record, "gamma")
             table[label(key)] = {
-                "channels before a ReLU": before_relu.sum(),
-                "of these never above 0 (%)": f"{100 * np.mean(high[before_relu] <= 0):.1f}",
+                "channels before a ReLU": before_relu,
+                "of these never above 0 (%)": f"{100 * dead:.1f}",
                 "channels": gamma.size,
                 "of these the same for every image (%)": f"{100 * np.mean(high - low < 1e-3):.1f}",
                 "|γ| < 0.01 (%)": f"{off(gamma):.1f}",
