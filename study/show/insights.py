@@ -97,7 +97,8 @@ def take_off_figure(trainings, data):
     right.set(xlabel="took off (%)", xlim=(-4, 104), title=title)
     right.margins(y=0.2)
     lines = [plt.Line2D([], [], color=shade, label=f"lr {lr:g}") for lr, shade in RATE_COLOURS.items()]
-    lines += [plt.Line2D([], [], color="grey", label="another rate")]
+    if any(record["run"]["lr"] not in RATE_COLOURS for record in several):
+        lines += [plt.Line2D([], [], color="grey", label="another rate")]
     lines += [plt.Line2D([], [], color="black", linestyle="--", label=take_off.TWO_STAGES)]
     made.legend(handles=lines, loc="outside lower center", ncols=5)
     return made
