@@ -171,20 +171,23 @@ def missing_runs(parts):
 
 
 def _more_seeds(part, rule):
-    """Which seeds would decide a part: those planned; then as many as it takes if mean and sd stay."""
+    """Which seeds would decide a part: those planned; then as many as it takes if mean and sd stay.
+
+    Two texts, between which its rows are named.
+    """
     if part.missing():
         seeds = ", ".join(map(str, part.missing()))
-        return f"the planned seed{'s' if ',' in seeds else ''} {seeds} of {quoted(part.rows)}"
+        return f"the planned seed{'s' if len(part.missing()) > 1 else ''} {seeds} of ", ""
     run = len(part.values)
     if rule not in ESTIMATED:
-        return f"more seeds of {quoted(part.rows)} than the {run} planned"
+        return "more seeds of ", f" than the {run} planned"
     few = f"if these {run} tell mean and spread, which so few hardly do"
     needed = run + 1
     while needed <= MOST_SEEDS and rule(part, needed)[0] == "undecided":
         needed += 1
     if needed > MOST_SEEDS:
-        return f"not even {MOST_SEEDS} seeds of {quoted(part.rows)}, {few}"
-    return f"about {needed} seeds of {quoted(part.rows)} in place of {run}, {few}"
+        return f"not even {MOST_SEEDS} seeds of ", f", {few}"
+    return f"about {needed} seeds of ", f" in place of {run}, {few}"
 
 
 def _distance(part):
@@ -215,8 +218,11 @@ def _verdict(parts, rule):
         return "contradicted", "", ""
     open_parts = [part for part, verdict, _ in judged if verdict == "undecided"]
     if open_parts:
-        wanted = dict.fromkeys(_more_seeds(part, rule) for part in open_parts)  # of two radii the same
-        return "undecided", "", f"{'; '.join(wanted)}."
+        wanted = {}  # parts that wait for the same seeds share a text
+        for part in open_parts:
+            wanted.setdefault(_more_seeds(part, rule), {}).update(dict.fromkeys(part.rows))
+        said = [f"{before}{quoted(keys)}{after}" for (before, after), keys in wanted.items()]
+        return "undecided", "", f"{'; '.join(said)}."
     return "confirmed", judged[0][2], ""
 
 

@@ -221,6 +221,22 @@ def test_c7_without_the_smaller_radii_is_not_yet_run():
     assert c7(rows, PROFILE).verdict == "not yet run" and label("norm_none") in c7(rows, PROFILE).would_decide
 
 
+@pytest.mark.parametrize(
+    "points, said", [(2.5, "confirmed (meaningful on these images)"), (9, "confirmed (meaningful)")]
+)
+def test_a_size_that_other_images_might_change_is_said_to_be_of_these(points, said):
+    """Of 1,000 images the standard error of a difference of 2.5 points is 0.5: δ is one of them away."""
+    rows = {"finetuned": constant(16 + points), "linear": constant(16)}
+    assert claim_tables.verdict(c4(rows, PROFILE)) == said
+
+
+def test_parts_that_wait_for_the_same_seed_name_each_row_once():
+    rows = {key: {seed: r for seed, r in seeds.items() if seed != 12} for key, seeds in norms().items()}
+    found = c7(rows, PROFILE)
+    assert found.verdict == "undecided" and found.would_decide.startswith("the planned seed 12 of ")
+    assert all(found.would_decide.count(f'"{label(key)}"') == 1 for key in rows)
+
+
 @pytest.mark.parametrize("radius", ["0.5", "1"])
 def test_c7_is_contradicted_by_either_radius(radius):
     rows = norms()
