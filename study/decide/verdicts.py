@@ -220,7 +220,8 @@ def _verdict(parts, rule):
     if open_parts:
         wanted = {}  # parts that wait for the same seeds share a text
         for part in open_parts:
-            wanted.setdefault(_more_seeds(part, rule), {}).update(dict.fromkeys(part.rows))
+            keys = wanted.setdefault(_more_seeds(part, rule), [])
+            keys += [key for key in part.rows if key not in keys]
         said = [f"{before}{quoted(keys)}{after}" for (before, after), keys in wanted.items()]
         return "undecided", "", f"{'; '.join(said)}."
     return "confirmed", judged[0][2], ""

@@ -126,13 +126,15 @@ def likeness(model, x):
     """How alike images look inside: the mean cosine of two images of a batch, float [layers + 1].
 
     Of what enters each BN layer, in the order of the record's "bn", and, last, the head; in eval mode.
-    x: batches of BATCH images, float in [0, 1]. 1: all images look the same, up to their scale.
+    x: batches of BATCH images, float in [0, 1]. 1: all images look the same, up to their scale. An image of
+    which nothing is left, all of it 0, has no cosine and is left out; NaN where fewer than two are not.
     """
     heads = {path: m for path, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
     cosines = {path: [] for path in bn_layers(model) | heads}
 
     def look(path, _, inputs, __):
-        units, n = F.normalize(inputs.flatten(1), dim=1), len(inputs)
+        features = inputs.flatten(1)
+        units, n = F.normalize(features, dim=1), features.any(1).sum()
         # |the sum of n unit vectors|² is n, plus the cosines of all ordered pairs
         cosines[path].append((units.sum(0).square().sum() - n) / (n * (n - 1)))
 

@@ -46,9 +46,11 @@ def in_short(rows, exp):
     """What became of the paper's findings, what both arms reach, their difference, and the yardsticks."""
     measure, name = measured(rows)
     decided = decided_of(rows, exp)
-    where = measured_where(rows, exp, name)
+    where, evidence = measured_where(rows, exp, name), ""
+    if exp.profile == "quick":
+        evidence = "Profile `quick` shows that the code works; it is **no evidence** about the paper.\n\n"
     if not compared(rows, decided, measure):
-        return f"**BN-only AT of trained features against random ones: not yet run.** {where}"
+        return f"{evidence}**BN-only AT of trained features against random ones: not yet run.** {where}"
     reached = {key: rates.text(rows[key], measure) for key in ("standard", "finetuned", "at")}
     said = [
         f"**Trained features** go from a robust accuracy ({name}) of {reached['standard']} to "
@@ -57,14 +59,14 @@ def in_short(rows, exp):
         difference(rows, exp, decided, measure),
         without_features(rows, exp, measure),
     ]
-    return f"{found(decided)}\n\n{bullets(said)}\n\n{where}"
+    return f"{evidence}{of_the_paper(decided)}\n\n{bullets(said)}\n\n{where}"
 
 
-def found(decided):
+def of_the_paper(decided):
     """What the paper finds, and what became of it here, in a sentence."""
     first, second = (claim_tables.verdict(decided[key]) for key in ("C4", "C5"))
     return (
-        "The paper finds that BN-only AT gives trained features *non-trivial* robustness, and random "
+        "The paper finds that BN-only AT can give trained features *non-trivial* robustness, and random "
         "features no *meaningful* one. **Here, against a linear classifier on the pixels (L), the first "
         f"(C4) is {first}, the second (C5) {second}.**"
     )
@@ -75,7 +77,7 @@ def rests_on(rows, exp):
     measure, name = measured(rows)
     decided = decided_of(rows, exp)
     said = [
-        ahead(rows, exp, decided, measure),
+        ahead(rows, decided, measure),
         primary.sign_test(rows, exp, decided["C6"].parts[0]),
         take_off(rows, exp, measure),
         random(rows, decided, measure),
@@ -87,8 +89,6 @@ def rests_on(rows, exp):
             "These are accuracies under PGD-20: R, on which the claims rest, is not measured yet. PGD on the "
             "cross-entropy bounds robust accuracy from above (`05_trust`): it decides no claim."
         )
-    if exp.profile == "quick":
-        said.append("Profile `quick` shows that the code works; it is **no evidence** about the paper.")
     return said
 
 
@@ -112,7 +112,8 @@ def in_both_groups(rows, measure):
         return f"**{rates.text(rows['random'], measure)}**"
     return (
         f"**{rates.text(started, measure)}** where the training took off ({len(started)} of "
-        f"{len(rows['random'])}), {rates.text(stayed, measure)} where it stayed with a constant classifier"
+        f"{len(rows['random'])}), {rates.text(stayed, measure)} where not, "
+        f"{rates.text(rows['random'], measure)} in all"
     )
 
 
@@ -174,10 +175,10 @@ def compared(rows, decided, measure):
     return rates.differences(rows["finetuned"], rows["random"], measure)
 
 
-def ahead(rows, exp, decided, measure):
+def ahead(rows, decided, measure):
     """Whether it is the features, and how the difference hangs on which random features took off."""
     groups = by_take_off(rows, compared(rows, decided, measure))
-    return f"**Trained − random**{groups}. {primary.features(rows, exp, decided)}"
+    return f"**Trained − random**{groups}. {primary.features(rows, decided)}"
 
 
 def by_take_off(rows, gap):

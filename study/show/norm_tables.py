@@ -1,4 +1,4 @@
-"""What 08 says of what BN does to gradients and signals, in tables and sentences.
+"""What 07 and 08 say of what BN does to gradients and signals, in tables and sentences.
 
 Decided here: how the measures are summed up and from which gap on a penalty on it has something to mend. Not
 here: the measures (measure/norms.py), γ and β (bn_tables.py).
@@ -55,7 +55,7 @@ def disagreement_table(networks):
 
 
 def signal_table(rows):
-    """What is left of the signal in the last layers, a line a network of {key: {seed: record}}."""
+    """What is left of the signal, a line a network of {key: {seed: record}} that was looked into."""
     table = {}
     for key, seeds in rows.items():
         for seed, record in seeds.items():
@@ -169,7 +169,6 @@ def condensation_table(rows):
                     "training": trained if record["run"]["epsilon"] else "clean",
                     "first BN layer": f"{layers[0]:.2f}",
                     "median BN layer": f"{np.median(layers):.2f}",
-                    "last BN layer": f"{layers[-1]:.2f}",
                     "head": f"{head:.2f}",
                     "head, under PGD-20": f"{record['condensation']['adversarial'][-1]:.2f}",
                 }
@@ -178,17 +177,19 @@ def condensation_table(rows):
 
 def said_of_condensation(rows):
     """How alike images look to the head, of {key: {seed: record}}, in a sentence; what took off, apart."""
-    groups = {}
+    each = []
     for key, seeds in rows.items():
-        for record in seeds.values():
-            if record["condensation"]:
-                stayed = record["run"]["epsilon"] and not rates.took_off(record)
-                name = f"{label(key)}, did not take off" if stayed else label(key)
-                groups.setdefault(name, []).append(record["condensation"]["clean"][-1])
-    if not groups:
+        measured = [record for record in seeds.values() if record["condensation"]]
+        groups = {label(key): measured}
+        if not all(not record["run"]["epsilon"] or rates.took_off(record) for record in measured):
+            groups = {f"{label(key)}, took off": [r for r in measured if rates.took_off(r)]}
+            groups[f"{label(key)}, did not"] = [r for r in measured if not rates.took_off(r)]
+        for name, records in groups.items():
+            if records:
+                each.append(f"{name} {mean_sd([r['condensation']['clean'][-1] for r in records], 2)}")
+    if not each:
         return "Not yet run."
-    each = "; ".join(f"{name} {mean_sd(cosines, 2)}" for name, cosines in groups.items())
-    return f"To the head, clean images, mean ± sd (seeds): {each}."
+    return f"To the head, clean images, mean ± sd (seeds): {'; '.join(each)}."
 
 
 def said_of_smoothness(first):

@@ -4,6 +4,8 @@ Decided here: how small radii are summed up, at which clean accuracies two norma
 here: the verdict on C7 (decide/claims.py), the measures (measure/), the figure (insights.py).
 """
 
+import itertools
+
 import numpy as np
 import pandas as pd
 
@@ -15,6 +17,7 @@ from study.decide.trust import on_shared
 from study.define.rows import NORMALISED, label, short
 
 STUDY = "batch, the study's rate"  # "standard" beside the networks of C7
+RATES_TRIED = 3  # learning rates that the held-out images decide on, of AT of affine parameters
 RIGHT = ("small", "0")  # a measure (see rates): right on the clean image, of those on which C7 is measured
 
 
@@ -145,14 +148,14 @@ def said_of_autoattack(outcomes):
     if len(outcomes) < 2:
         return ""
     lost = [100 * (before.mean() - after.mean()) for before, after, _ in outcomes.values()]
-    by_r, by_autoattack = (
-        sorted(outcomes, key=lambda name: outcomes[name][place].mean()) for place in (0, 1)
-    )
-    order = "in the same order" if by_r == by_autoattack else "in another order"
+    both = [(before.mean(), after.mean()) for before, after, _ in outcomes.values()]
+    pairs = itertools.combinations(both, 2)
+    swapped = any((r - other_r) * (left - other_left) < 0 for (r, left), (other_r, other_left) in pairs)
+    order = "another" if swapped else "the same"
     return (
         f"On these images AutoAttack leaves {min(lost):.1f} to {max(lost):.1f} points less than C7's "
-        f"attacks, and puts the networks {order}. One network each, few images: how two that lie close are "
-        "ordered is not certain."
+        f"attacks, and puts the networks in {order} order. The images are few: how two networks that lie "
+        "close are ordered is not certain."
     )
 
 
@@ -236,6 +239,12 @@ def held_out_rates(points_of):
     table = table or {"not yet run": {}}
     every = {(key, lr): seeds for key, points in points_of.items() for lr, seeds in points.items()}
     return pd.DataFrame.from_dict(table, orient="index").rename_axis(held_out_images(every))
+
+
+def said_of_rates(points_of):
+    """Which rows of {key: {lr: {seed: record}}} have not run at as many learning rates as decide, or ""."""
+    few = [f"{label(key)} ({len(points)})" for key, points in points_of.items() if len(points) < RATES_TRIED]
+    return f"Of {RATES_TRIED} rates not yet run at each: {', '.join(few)}." if few else ""
 
 
 def said_of_affine(affine, reference):

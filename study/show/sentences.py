@@ -100,10 +100,13 @@ def parts(networks):
         "FAB and Square took something that APGD on the cross-entropy and targeted APGD had left in "
         f"{len(late)} of {len(attacked)} networks."
     )
-    with_r = [record for record in attacked if rates.flags(record, rates.ROBUST) is not None]
+    with_r = [record for record in judged if rates.flags(record, rates.ROBUST) is not None]
     if with_r:
         lowered = [record for record in with_r if rates.robust_accuracy(record)[1]]
-        text += f" R is lowered, since AutoAttack certainly leaves fewer, in {len(lowered)} of {len(with_r)}."
+        text += (
+            f" R is lowered, since AutoAttack certainly leaves fewer, in {len(lowered)} of the {len(with_r)} "
+            "that were trained adversarially and are no constant classifiers."
+        )
     if said:
         text += (
             " On the same images, than PGD-20 on the cross-entropy, AutoAttack leaves "

@@ -107,12 +107,12 @@ def test_autoattack_at_a_small_radius_is_compared_on_the_images_that_both_saw():
     assert other_norms.under_autoattack({}).index.tolist() == ["not yet run"]
 
 
-@pytest.mark.parametrize("second, order", [(10, "the same order"), (40, "another order")])
+@pytest.mark.parametrize("second, order", [(10, "the same order"), (30, "the same"), (40, "another order")])
 def test_autoattack_puts_the_networks_in_an_order(second, order):
-    """a has R 50 and 30 under AutoAttack; b has R 45 and `second`."""
+    """a has R 50 and 30 under AutoAttack; b has R 45 and `second`. A tie swaps nothing."""
     outcomes = {"a": (flags(50, 100), flags(30, 100), 1), "b": (flags(45, 100), flags(second, 100), 1)}
     said = other_norms.said_of_autoattack(outcomes)
-    assert f"puts the networks in {order}." in said and "20.0" in said
+    assert f"puts the networks in {order}" in said and "20.0" in said
     assert other_norms.said_of_autoattack({"a": outcomes["a"]}) == ""
 
 
@@ -167,6 +167,14 @@ def test_rates_are_compared_on_the_held_out_images_of_the_last_epoch():
     first = table.loc["AT of BN's γ and β, statistics frozen, learning rate 0.05"]
     assert (first["clean %"], first["PGD-10 %"]) == ("40.0 (1)", "20.0 (1)")
     assert other_norms.held_out_rates({}).index.tolist() == ["not yet run"]
+
+
+def test_rows_that_have_not_run_at_every_rate_are_named():
+    found = {"affine_bn": {0.05: {}, 0.2: {}, 0.8: {}}, "affine_group": {0.2: {}}}
+    assert other_norms.said_of_rates(found) == (
+        f"Of 3 rates not yet run at each: {label('affine_group')} (1)."
+    )
+    assert other_norms.said_of_rates({"affine_bn": found["affine_bn"]}) == ""
 
 
 def test_affine_parameters_are_compared_with_those_of_bn_the_best_first():
