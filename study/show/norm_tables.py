@@ -180,10 +180,11 @@ def said_of_condensation(rows):
     each = []
     for key, seeds in rows.items():
         measured = [record for record in seeds.values() if record["condensation"]]
+        stayed = [r for r in measured if r["run"]["epsilon"] and not rates.took_off(r)]
         groups = {label(key): measured}
-        if not all(not record["run"]["epsilon"] or rates.took_off(record) for record in measured):
-            groups = {f"{label(key)}, took off": [r for r in measured if rates.took_off(r)]}
-            groups[f"{label(key)}, did not"] = [r for r in measured if not rates.took_off(r)]
+        if stayed:
+            started = [r for r in measured if rates.took_off(r)]
+            groups = {f"{label(key)}, took off": started, f"{label(key)}, did not": stayed}
         for name, records in groups.items():
             if records:
                 each.append(f"{name} {mean_sd([r['condensation']['clean'][-1] for r in records], 2)}")
