@@ -45,17 +45,20 @@ def points(outcomes):
 
 
 LEARNING = ("held_out_clean", "held_out_robust")  # of each epoch, what is drawn from above
+FEW = 4  # networks whose intervals are told apart in one panel
+MARKED = 5  # epochs, at most, that have a mark each: one alone would be no line
 
 
 def curves(networks):
     """Held-out accuracy after each epoch and robust accuracy against ε, a line a network {key: record}.
 
     Trainings of different length have columns of their own: clean accuracy above, PGD-10's on the same
-    held-out images below.
+    held-out images below. Bands around the robust accuracies of FEW networks alone: of more they would hide
+    the lines.
     """
     lengths = sorted({len(record["history"]) for record in networks.values() if record["history"]})
-    figure = plt.figure(figsize=(7.2, 4.0))
-    grid = figure.add_gridspec(2, len(lengths) + 1, width_ratios=[*[1] * len(lengths), 1.4])
+    figure = plt.figure(figsize=(7.2, 4.4))
+    grid = figure.add_gridspec(2, len(lengths) + 1, width_ratios=[*[1] * len(lengths), 1.8])
     radii = figure.add_subplot(grid[:, -1])
     radii.set(xlabel="attack radius ε (1/255)", ylabel="accuracy under PGD (%)", title="PGD, test images")
     panels = learning_panels(figure, grid, lengths)
@@ -67,9 +70,11 @@ def curves(networks):
         history = record["history"]
         for measured in LEARNING if history else ():
             accuracies = [100 * epoch[measured] for epoch in history]
-            panels[len(history), measured].plot([epoch["epoch"] for epoch in history], accuracies, **style)
+            epochs = [epoch["epoch"] for epoch in history]
+            marker = "o" if len(history) <= MARKED else ""
+            panels[len(history), measured].plot(epochs, accuracies, **style | dict(marker=marker))
         if record["curve"]:
-            against_radius(radii, record["curve"], **style)
+            against_radius(radii, record["curve"], bands=len(networks) <= FEW, **style)
     info = [bnat.DATASETS[record["run"]["data"]] for record in networks.values()]
     n = "/".join(sorted({f"{each['held_out']:,}" for each in info}))
     for chance in sorted({each["chance"] for each in info}):
@@ -100,12 +105,13 @@ def learning_panels(figure, grid, lengths):
     return panels
 
 
-def against_radius(axis, curve, **style):
-    """Robust accuracy against the radius of the attack, with its interval; 0 and then a log axis."""
+def against_radius(axis, curve, bands, **style):
+    """Robust accuracy against the radius of the attack, with its interval if `bands`; 0, then a log axis."""
     settings, shown = curve["settings"], points(curve["robust"])
     axis.plot(settings["epsilons"], shown[:, 0], **style)
-    band = dict(alpha=0.2, color=style["color"], linewidth=0)
-    axis.fill_between(settings["epsilons"], shown[:, 1], shown[:, 2], **band)
+    if bands:
+        band = dict(alpha=0.2, color=style["color"], linewidth=0)
+        axis.fill_between(settings["epsilons"], shown[:, 1], shown[:, 2], **band)
     first, *others = [eps for eps in settings["epsilons"] if eps]
     axis.set_xscale("symlog", linthresh=first, linscale=0.5)
     ticks = [0, first, *(eps for eps in others if np.log2(eps / first) % 1 == 0)]

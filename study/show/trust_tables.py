@@ -6,7 +6,7 @@ Decided here: columns and their formats. Not here: when a network is suspect (de
 import numpy as np
 import pandas as pd
 
-from study.decide.trust import UNJUDGED, trust
+from study.decide.trust import NOT_RUN, UNJUDGED, trust
 from study.define.rows import label
 from study.show.tables import compared, same_images
 
@@ -34,9 +34,15 @@ def mostly_run(own):
 
 
 def grid(checked):
-    """The checks side by side, of `tables_of`: the verdicts alone, as marks, of networks `mostly_run`."""
-    table = {label(key): own.verdict.map(MARKS) for key, own in checked.items() if mostly_run(own)}
-    return _with_pattern(pd.DataFrame(table), checked)
+    """The checks side by side, of `tables_of`: the verdicts alone, as marks, of networks `mostly_run`.
+
+    A check that has a verdict on none of them is left out.
+    """
+    shown = {key: own for key, own in checked.items() if mostly_run(own)}
+    table = pd.DataFrame({label(key): own.verdict.map(MARKS) for key, own in shown.items()})
+    if len(table.columns):
+        table = table[(table != MARKS[NOT_RUN]).any(axis=1)]
+    return _with_pattern(table, checked)
 
 
 def _with_pattern(table, checked):
@@ -47,26 +53,56 @@ def _with_pattern(table, checked):
     return table.rename_axis("check")
 
 
+PARTS = {"apgd-ce": "APGD-CE", "apgd-t": "APGD-T", "fab-t": "FAB-T", "square": "Square"}
+
+
+def _left(record):
+    """What is right of the images that AutoAttack saw, {column: bool [n]}; {} where it did not run.
+
+    A part that needs more classes than the data has did not run, and is no column where no network has it.
+    """
+    if not record or same_images(record, "pgd") is None:
+        return {}
+    left = {"clean": same_images(record, "pgd", "clean"), "PGD": same_images(record, "pgd")}
+    left["R"] = same_images(record, "margin")
+    left |= {name: record["autoattack"].get(part) for part, name in PARTS.items()}
+    return {name: flags for name, flags in left.items() if flags is not None}
+
+
 def autoattack(networks):
     """What AutoAttack's parts leave, in their order, beside clean accuracy, PGD and R on the same images.
 
     Last, R less targeted APGD and less AutoAttack, in points, with the paired 95 % interval over the images.
-    A part that needs more classes than the data has did not run, and is no column where no network has it.
     """
-    names = {"apgd-ce": "APGD-CE", "apgd-t": "APGD-T", "fab-t": "FAB-T", "square": "Square"}
     table = {}
     for key, record in networks.items():
-        if record and same_images(record, "pgd") is not None:
-            left = {"clean": same_images(record, "pgd", "clean"), "PGD": same_images(record, "pgd")}
-            left["R"] = same_images(record, "margin")
-            left |= {name: record["autoattack"].get(part) for part, name in names.items()}
-            left = {name: flags for name, flags in left.items() if flags is not None}
+        left = _left(record)
+        if left:
             row = table[label(key)] = {"n": left["clean"].size}
             row |= {name: f"{100 * flags.mean():.1f}" for name, flags in left.items()}
             for title, part in (("R − APGD-T", "apgd-t"), ("R − AutoAttack", "robust")):
                 both = compared(left.get("R"), record["autoattack"].get(part))
                 row[title] = both["difference (points)"]
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("accuracy (%) after")
+
+
+def autoattack_by_row(rows):
+    """`autoattack` of rows {key: {seed: record}}: the mean over the networks (seeds) that it ran on.
+
+    Last, on how many of their images, all counted, R is right and AutoAttack leaves nothing.
+    """
+    table = {}
+    for key, seeds in rows.items():
+        left = {seed: _left(record) for seed, record in seeds.items() if _left(record)}
+        if not left:
+            continue
+        each = [{name: 100 * flags.mean() for name, flags in flags_of.items()} for flags_of in left.values()]
+        row = table[f"{label(key)} ({len(left)})"] = pd.DataFrame(each).mean().map("{:.1f}".format).to_dict()
+        r_of = {seed: flags_of["R"] for seed, flags_of in left.items() if "R" in flags_of}
+        broken = sum((flags & ~seeds[seed]["autoattack"]["robust"]).sum() for seed, flags in r_of.items())
+        images = sum(flags.size for flags in r_of.values())
+        row["AutoAttack alone breaks"] = f"{broken} of {images:,}" if images else "–"
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("accuracy (%) after, mean (seeds)")
 
 
 def transferred(right):

@@ -47,6 +47,20 @@ def test_a_part_of_autoattack_that_did_not_run_is_no_column():
     )
 
 
+def test_autoattack_of_a_row_is_the_mean_over_its_seeds_and_counts_what_it_alone_breaks():
+    def attacked(clean, survivors):
+        left = np.arange(100) < survivors
+        flags = {"apgd-ce": left, "square": left, "robust": left}
+        settings = dict(images=100, index=list(range(100)))
+        return record(clean, n=100, autoattack=flags | dict(settings=settings))
+
+    found = {"at": {10: attacked(30, 28), 11: attacked(20, 20)}, "linear": {10: record(20)}}
+    table = trust_tables.autoattack_by_row(found)
+    assert table.index.tolist() == [f"{label('at')} (2)"]
+    assert table.R.item() == "25.0" and table.Square.item() == "24.0"
+    assert table["AutoAttack alone breaks"].item() == "2 of 200"
+
+
 def test_it_is_said_how_often_autoattack_lowers_r():
     left = np.arange(100) < 20
     attacked = {"apgd-ce": left, "square": left, "robust": left}
@@ -283,6 +297,12 @@ def test_a_network_on_which_few_checks_were_run_is_a_line_below_the_grid():
     assert {LINEAR, RANDOM} < set(trust_tables.numbers(of).columns)
 
 
+def test_a_check_that_no_network_of_the_grid_had_is_no_row_of_it():
+    few, none = checked("as expected", "too few images"), checked("as expected", "not yet run")
+    of = {"finetuned": few, "random": none}
+    assert trust_tables.grid(of).index.tolist() == ["check 0"] and len(trust_tables.numbers(of)) == 2
+
+
 def test_suspect_networks_are_counted_and_named():
     passed, bad = checked("as expected", "not yet run"), checked("suspect", "as expected")
     few, flat = checked("as expected", *["not yet run"] * 2), checked("constant", "constant")
@@ -315,9 +335,13 @@ def test_trainings_of_two_lengths_have_columns_of_their_own():
         history = [dict(epoch=e + 1, held_out_clean=0.5, held_out_robust=0.2) for e in range(epochs)]
         networks[key] = record(20) | dict(history=history)
     axes_ = figures.curves(networks).axes
-    shown = {axis: [line.get_ydata()[0] for line in axis.lines if line.get_marker() == "o"] for axis in axes_}
+    shown = {
+        axis: [line.get_ydata()[0] for line in axis.lines if line.get_linestyle() == "-"] for axis in axes_
+    }
     assert sorted(shown.values()) == [[], [20], [20, 20], [50], [50, 50]], "clean above, PGD-10 below"
     assert {axis.get_title() for axis in axes_} >= {"5 epochs", "15 epochs"}
+    marks = {len(line.get_xdata()): line.get_marker() for axis in axes_ for line in axis.lines}
+    assert marks[5] == "o" and marks[15] == "", "fifteen marks a line are a cloud"
     plt.close("all")
 
 
