@@ -117,7 +117,8 @@ def along(axis_points, xlabel, measures, log=True):
                 if rates.of_seeds(seeds, measure):
                     measured_at[title].add(value)
     shown = {title: measures[title] for title, values in measured_at.items() if len(values) > 1}
-    figure, axes = plt.subplots(1, max(len(shown), 1), figsize=(7.2, 2.8), sharex=True, squeeze=False)
+    height = 2.6 + 0.15 * np.ceil(len(axis_points) / 3)  # the legend's lines take nothing from the panels
+    figure, axes = plt.subplots(1, max(len(shown), 1), figsize=(7.2, height), sharex=True, squeeze=False)
     axes = axes[0]
     values = sorted({value for runs in axis_points.values() for value in runs}) or [1]
     handles = []
@@ -141,7 +142,7 @@ def along(axis_points, xlabel, measures, log=True):
         axis.minorticks_off()
     axes[0].set_xlim(min(values) / 1.5 if log else None, max(values) * 1.5 if log else None)
     axes[0].set_ylabel("accuracy (%)" if shown else "not yet run")
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
 

@@ -204,11 +204,15 @@ def costs(every):
 
 # -------------------------------------------------------------------------------------- 06_features, 07_norms
 def axis(points_of, title, measures=axes.TEST):
-    """An axis, {key: {value: {seed: record}}}: mean ± sd (seeds) at each of its points, in percent."""
+    """An axis, {key: {value: {seed: record}}}: mean ± sd (seeds) at each of its points, in percent.
+
+    A point is a run, so what it lacks is "not measured"; the first study's weights, for one, were not kept.
+    """
     table = {}
     for key, points in points_of.items():
         for value, seeds in points.items():
             row = {name: rates.text(seeds, measure) for name, measure in measures.items()}
+            row = {name: text.replace(trust.NOT_RUN, "not measured") for name, text in row.items()}
             outcomes = [r[kind]["robust"] for r in seeds.values() for kind, _ in measures.values() if r[kind]]
             images = "/".join(sorted({f"{flags.size:,}" for flags in outcomes}))
             table[f"{label(key)}, {title} {value:g}"] = row | {"images": images}

@@ -49,7 +49,7 @@ def test_an_axis_shows_every_seed_and_what_was_not_measured():
     row = tables.axis(found, "epochs").loc[f"{TRAINED}, epochs 5"]
     assert (row["clean"], row["R"], row["images"]) == ("45.0 ± 7.1 (2)", "21.0 ± 1.4 (2)", "1,000")
     row = tables.axis(found, "epochs", axes.TUNING).iloc[0]
-    assert row["R"] == "not yet run"
+    assert row["R"] == "not measured"
     assert list(tables.axis({}, "epochs").index) == ["not yet run"]
 
 
