@@ -59,8 +59,18 @@ def tuning(keys=TUNED_ROWS, lengths=TUNED, **parameters):
 
 
 def other_rates(**parameters):
-    """Accuracy of the arms on the test images at every learning rate of the grid; it chooses nothing."""
-    return along("lr", RATES, ARMS, **parameters)
+    """Accuracy of the arms on the test images at the learning rates that ran; it chooses nothing.
+
+    An arm that ran at several, on the seeds that it has at each: other seeds would show how seeds differ.
+    """
+    found = along("lr", RATES, ARMS, **parameters)
+    return {key: on_shared_seeds(points) for key, points in found.items() if len(points) > 1}
+
+
+def on_shared_seeds(points):
+    """{value: {seed: record}} with the seeds alone that every value has."""
+    shared = set.intersection(*(set(seeds) for seeds in points.values()))
+    return {value: {seed: seeds[seed] for seed in sorted(shared)} for value, seeds in points.items()}
 
 
 def affine_rates(**parameters):

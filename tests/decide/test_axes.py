@@ -79,6 +79,12 @@ def test_capacity_is_counted_in_gamma_and_beta():
     assert axes.bn_parameters(dict(bn=bn)) == 24
 
 
+def test_other_rates_are_compared_on_the_seeds_that_each_has():
+    points = axes.other_rates(profile="cpu")["random"]
+    assert {0.8, 3.2} <= points.keys() and len({tuple(seeds) for seeds in points.values()}) == 1
+    assert axes.on_shared_seeds({1: {3: "a", 4: "b"}, 2: {4: "c"}}) == {1: {4: "b"}, 2: {4: "c"}}
+
+
 def test_the_rates_of_affine_parameters_hold_the_study_s_own():
     found = axes.affine_rates(profile="cpu")
     assert {"affine_bn", "affine_group", "affine_weight"} <= found.keys()
@@ -86,5 +92,5 @@ def test_the_rates_of_affine_parameters_hold_the_study_s_own():
 
 
 def test_another_network_s_axes_hold_its_own_runs_alone():
-    assert "finetuned" in axes.other_rates(profile="cpu")
+    assert list(axes.other_rates(profile="cpu")) == ["random"], "trained features ran at one rate"
     assert axes.other_rates(profile="cpu", arch="resnet56") == {}
