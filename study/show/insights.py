@@ -146,39 +146,49 @@ def along(axis_points, xlabel, measures, log=True):
     return figure
 
 
-def against_radius(radii, gaps):
+def mark_stayed(axis, key, points):
+    """Hollow marks for the adversarial trainings of random features that did not take off.
+
+    points: a row's {x: {seed: record}}, drawn before by `seeds_and_mean`.
+    """
+    for x, seeds in points.items() if key in OVER_RANDOM else ():
+        stayed = {seed: record for seed, record in seeds.items() if not rates.took_off(record)}
+        reached = list(rates.of_seeds(stayed, rates.ROBUST).values())
+        axis.plot([x] * len(reached), reached, "o", markersize=4, color=colour(key), markerfacecolor="white")
+
+
+def against_radius(radii, gaps, clean):
     """R against the ε of training and attack, and by how much trained features are ahead, a mark a seed.
 
-    radii, gaps: of `decide.axes`. Hollow: an adversarial training of random features that did not take off.
+    radii, gaps: of `decide.axes`; clean: {seed: points} of clean accuracy after clean training, the gaps at
+    ε = 0. Hollow: an adversarial training of random features that did not take off.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.8))
     for key, points in radii.items():
         seeds_and_mean(left, points, rates.ROBUST, label=label(key), color=colour(key))
-        for eps, seeds in points.items():
-            accuracies = rates.of_seeds(seeds, rates.ROBUST)
-            stayed = [
-                r for seed, r in accuracies.items() if key in OVER_RANDOM and not rates.took_off(seeds[seed])
-            ]
-            left.plot(
-                [eps] * len(stayed), stayed, "o", markersize=4, color=colour(key), markerfacecolor="white"
-            )
+        mark_stayed(left, key, points)
     for key, points in gaps.items():
-        points_and_mean(right, points, color=colour(key))
+        points_and_mean(right, {0: clean} | points, color=colour(key))
     right.axhline(0, color="grey", linewidth=0.8)
     left.set(ylabel="R (%)", title="robust accuracy", ylim=(0, None))
-    right.set(ylabel="points of R", title="trained features less those")
-    for axis in (left, right):
+    right.set(ylabel="points of R (at 0: clean accuracy)", title="trained features less those")
+    values = sorted({eps for points in radii.values() for eps in points})
+    for axis, ticks in ((left, values), (right, [0, *values])):
         axis.set(xlabel="ε of training and attack (1/255)")
-        axis.set_xticks(sorted({eps for points in radii.values() for eps in points}))
+        axis.set_xticks(ticks)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
 def capacity(sizes, perceptron):
-    """R against the number of γ and β, of `decide.axes.capacity`; dotted: P, {seed: record}."""
+    """R against the number of γ and β, of `decide.axes.capacity`; dotted: P, {seed: record}.
+
+    Hollow: as in `against_radius`.
+    """
     figure, axis = plt.subplots(figsize=(4.2, 2.9))
     for key, points in sizes.items():
         seeds_and_mean(axis, points, rates.ROBUST, label=label(key), color=colour(key))
+        mark_stayed(axis, key, points)
     reached = list(rates.of_seeds(perceptron, rates.ROBUST).values())
     if reached:
         style = dict(color=colour("perceptron"), linestyle=":", label=label("perceptron"))
