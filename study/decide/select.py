@@ -86,6 +86,15 @@ def representative(rows):
     return first_seeds(rows) | ({"random": started[0]} if started else {})
 
 
+def stayed(rows):
+    """{(key, seed): record} of random features whose AT did not take off and that were looked into."""
+    return {
+        ("random", seed): record
+        for seed, record in rows["random"].items()
+        if record["features"] and not rates.took_off(record)
+    }
+
+
 def with_parents(first):
     """{key: (record, parent or None)} of the rows with BN, {key: record}; parents are those among them."""
     by_name = {record["name"]: record for record in first.values()}

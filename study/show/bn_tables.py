@@ -42,6 +42,14 @@ def starts(record, parent):
     return np.full_like(gamma, np.nan), np.full_like(gamma, np.nan)
 
 
+def left_by_decay(run):
+    """What weight decay alone leaves of a γ that no gradient holds, as a share of where it started."""
+    updates = run["epochs"] * (run["train_images"] // run["batch_size"])
+    points, shares = bnat.SCHEDULES[run["schedule"]]
+    mean_rate = run["lr"] * np.trapezoid(shares, points)
+    return np.exp(-run["weight_decay"] * updates * mean_rate / (1 - 0.9))  # momentum 0.9
+
+
 def gamma_beta_table(pairs):
     """γ and β against where they started, a row a model of {key: (record, parent or None)}."""
     table = {}
@@ -59,6 +67,9 @@ def gamma_beta_table(pairs):
             "γ changed sign (%)": f"{100 * np.mean(g * g0 < 0):.1f}" if known else "–",
             "β changed sign (%)": f"{100 * np.mean(b * b0 < 0):.1f}" if known and parent else "–",
             "median |γ|, before → after": f"{start} → {np.median(abs(g)):.2f}",
+            "by weight decay alone": f"{np.median(abs(g0)) * left_by_decay(record['run']):.2f}"
+            if known
+            else "–",
             "median β, before → after": f"{start_beta} → {np.median(b):+.2f}",
         }
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")
@@ -66,7 +77,7 @@ def gamma_beta_table(pairs):
 
 def switched_off(record):
     """The share of channels that are switched off, and of which network, as text."""
-    return f"{off(flat(record, 'gamma')):.0f} % (seed {record['run']['seed']})"
+    return f"{off(flat(record, 'gamma')):.1f} % (seed {record['run']['seed']})"
 
 
 def switched_off_sentence(random, clean, bare):
@@ -76,10 +87,7 @@ def switched_off_sentence(random, clean, bare):
     """
     if not random:
         return "Not yet run."
-    run = random["run"]
-    updates = run["epochs"] * (run["train_images"] // run["batch_size"])
-    # the cycle's mean rate is half its peak; momentum 0.9
-    shrunk = np.exp(-run["weight_decay"] * updates * run["lr"] / 2 / (1 - 0.9))
+    run, shrunk = random["run"], left_by_decay(random["run"])
     text = f"|γ| < {OFF:g} have, after BN-only AT over random features at lr {run['lr']:g}, "
     text += switched_off(random)
     if clean:
@@ -91,7 +99,7 @@ def switched_off_sentence(random, clean, bare):
         enough = f"not enough to switch it off, unless gradients took it below {OFF / shrunk:.1g} before"
     return (
         f"{text}; Frankle et al. report about a third after clean training. Weight decay alone takes a γ "
-        f"that no gradient holds from 1 to {shrunk:.1g} in the {updates:,} updates of that AT: {enough}."
+        f"that no gradient holds from 1 to {shrunk:.1g} in that AT: {enough}."
     )
 
 
@@ -124,11 +132,15 @@ def comparable(parent, record):
 
 
 def scale(parent, record):
-    """log2 of each channel's |γ after / γ before|, and its layer; (None, None): not parent and child."""
+    """log2 of each channel's |γ after / γ before|, its layer, and that log2 by weight decay alone.
+
+    None of these where the run did not start from that network.
+    """
     if not comparable(parent, record):
-        return None, None
+        return None, None, None
     change = np.log2(abs(flat(record, "gamma")) / abs(flat(parent, "gamma")))
-    return change, np.repeat(range(len(parent["bn"])), sizes(parent))
+    layer = np.repeat(range(len(parent["bn"])), sizes(parent))
+    return change, layer, np.log2(left_by_decay(record["run"]))
 
 
 def rank(values, layer):
@@ -146,7 +158,7 @@ def correlate(xs, ys, third=None):
 
 def suppression(parent, record):
     """Does BN-only AT turn fragile features down? Correlations of what a feature was with its γ's change."""
-    change, layer = scale(parent, record)
+    change, layer, _ = scale(parent, record)
     table = {}
     if change is not None:
         before, gamma = parent["features"], rank(abs(flat(parent, "gamma")), layer)
@@ -170,13 +182,20 @@ def suppression(parent, record):
     return pd.DataFrame.from_dict(table, orient="index").rename_axis(title)
 
 
-def reading(parent, record):
-    """What `suppression` comes to, in words."""
-    change, layer = scale(parent, record)
-    if change is None:
+def of_fragility(parent, record):
+    """Spearman's ρ, within layers and given |γ| before, of fragility before with the change of |γ|."""
+    change, layer, _ = scale(parent, record)
+    before, gamma = parent["features"]["fragility"], abs(flat(parent, "gamma"))
+    return correlate(rank(before, layer), rank(change, layer), rank(gamma, layer))
+
+
+def reading(parent, record, further=()):
+    """What `suppression` comes to, in words. further: pairs of other seeds, of which ρ is said alone."""
+    if not comparable(parent, record):
         return "Not yet run."
+    change, _, by_decay = scale(parent, record)
     before, after = parent["features"]["fragility"], record["features"]["fragility"]
-    rho = correlate(rank(before, layer), rank(change, layer), rank(abs(flat(parent, "gamma")), layer))
+    rho = of_fragility(parent, record)
     half = 1.96 / np.sqrt(change.size - 4)  # Fisher's interval, one variable taken out
     low, high = np.tanh(np.arctanh(rho) + np.array([-half, half]))
     end, strength = "", "no certain"
@@ -188,10 +207,14 @@ def reading(parent, record):
         end = ": the more fragile, the more γ was turned down"
     if rho >= WEAK:
         end = ": the more fragile, the less γ was turned down"
+    others = [f"{of_fragility(*pair):+.2f}" for pair in further if comparable(*pair)]
+    seeds = f"in further seeds ρ = {', '.join(others)}" if others else "in this one network"
+    kept = 100 * np.mean(change > by_decay)
     return (
         f"After fine-tuning {100 * np.mean(after < before):.0f} % of the channels are less fragile than "
         f"before (median {np.median(before):.2f} → {np.median(after):.2f}). Among the channels of a layer, "
         f"given |γ| before, there is {strength} correlation (ρ = {rho:+.2f}; [{low:+.2f}, {high:+.2f}] were "
         f"all {change.size} channels independent) of "
-        f"fragility before with the change of |γ|, in this one network{end}."
+        f"fragility before with the change of |γ|, {seeds}{end}. Weight decay alone would leave every |γ| at "
+        f"{2**by_decay:.2g} of what it was; {kept:.0f} % end above that."
     )

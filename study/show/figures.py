@@ -1,7 +1,7 @@
 """The report's figures, each from records, and how they are written.
 
-Decided here: what is drawn. Not here: the numbers, a row's colour (define/rows.py), the figures of 06 and 08
-(insights.py).
+Decided here: what is drawn. Not here: the numbers, a row's colour (define/rows.py), those of 06 and 07
+(insights.py) and of BN (bn_figures.py).
 """
 
 import io

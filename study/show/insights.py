@@ -1,44 +1,19 @@
-"""The figures of 06 to 08 and of a fine-tuned BN: what the answer depends on, and what is inside a network.
+"""The figures of 06 and 07: what the answer depends on.
 
-Decided here: what is drawn. Not here: how a figure is written (figures.py), the numbers, a row's colour
-(define/rows.py).
+Decided here: what is drawn. Not here: how a figure is written (figures.py), what is inside BN
+(bn_figures.py), the numbers, a row's colour (define/rows.py).
 """
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
-from matplotlib.colors import ListedColormap
 
 from study.decide import rates, take_off
 from study.decide.statistics import share
 from study.define.rows import LONGER, OVER_RANDOM, colour, label, short
-from study.show.bn_tables import flat, off, sizes, starts
-from study.show.norm_tables import WORTH_MENDING, excess
 from study.show.other_norms import held_out_images, with_history
 
-DEPTH = ListedColormap(plt.get_cmap("cividis")(np.linspace(0, 0.85, 256)))  # no yellow on white
 TICKS_APART = 1.3  # times the value before, on a log axis
 RATE_COLOURS = {0.2: "#0072B2", 0.8: "#D55E00", 3.2: "#009E73"}  # of the take-off figure
-
-
-def before_after(parent, record):
-    """γ and β of every BN channel before and after, as densities: (figure, a sentence)."""
-    figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.2))
-    said = []
-    for axis, key, symbol in zip(axes, ("gamma", "beta"), "γβ", strict=True):
-        before, after = (flat(r, key) for r in (parent, record))
-        low, high = min(before.min(), after.min()), max(before.max(), after.max())
-        edge = 0.03 * (high - low) + 1e-3
-        limits = [low - edge, high + edge]
-        shape = dict(gridsize=45, extent=[*limits, *limits], mincnt=1, bins="log", cmap=DEPTH)
-        counted = axis.hexbin(before, after, **shape)
-        axis.axline((0, 0), slope=1, color="grey", linestyle=":", linewidth=1)
-        axis.set(xlabel=f"{symbol} before", ylabel=f"{symbol} after", title=f"{before.size:,} channels")
-        axis.set(xlim=limits, ylim=limits, aspect="equal")
-        figure.colorbar(counted, ax=axis, label="channels", shrink=0.8)
-        moved, median = 100 * np.mean(before != after), np.median(np.abs(after - before))
-        said.append(f"{symbol}: {moved:.0f} % of {before.size:,} moved, median |change| {median:.3f}")
-    return figure, "; ".join(said)
 
 
 def seeds_and_mean(axis, runs, measure, **style):
@@ -231,76 +206,4 @@ def fragility(rows):
     )
     right.set_ylim(0)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return figure
-
-
-# --------------------------------------------------------------------------------------------- 08_inside
-def bn_layers(pairs):
-    """What became of γ by layer, a line a network of {key: (record, parent or None)}, in four panels.
-
-    Medians of |γ| and of |β|, channels switched off (|γ| < 0.01), and those whose γ changed its sign. Grey:
-    where the number of channels changes.
-    """
-    figure, axes = plt.subplots(2, 2, figsize=(7.2, 4.2), sharex=True)
-    titles = ("median |γ|", "median |β|", "|γ| < 0.01 (%)", "γ changed sign (%)")
-    for axis, title in zip(axes.flat, titles, strict=True):
-        axis.set_title(title)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    for key, (record, parent) in pairs.items():
-        layers, style = list(record["bn"].values()), dict(color=colour(key), label=label(key))
-        before = np.split(starts(record, parent)[0], np.cumsum(sizes(record))[:-1])
-        turned = [np.multiply(layer["gamma"], start) < 0 for layer, start in zip(layers, before, strict=True)]
-        axes[0, 0].plot([np.median(np.abs(layer["gamma"])) for layer in layers], **style)
-        axes[0, 1].plot([np.median(np.abs(layer["beta"])) for layer in layers], **style)
-        axes[1, 0].plot([off(layer["gamma"]) for layer in layers], **style)
-        if not np.isnan(np.concatenate(before)).any():
-            axes[1, 1].plot([100 * np.mean(flags) for flags in turned], **style)
-    if pairs:
-        record = next(iter(pairs.values()))[0]
-        for axis in axes.flat:
-            for number in np.flatnonzero(np.diff(sizes(record))):
-                axis.axvline(number + 0.5, color="grey", linewidth=0.5)
-    for axis in axes[1]:
-        axis.set_xlabel("BN layer, from the input on")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return figure
-
-
-def features(networks, scale=None, layer=None):
-    """Fragility against what BN did (scale: log2 of γ's change, layer: of each channel), and by layer."""
-    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.5))
-    if scale is not None:
-        fragility = next(iter(networks.values()))["features"]["fragility"]
-        shown = axes[0].scatter(fragility, scale, s=4, c=layer, cmap=DEPTH, linewidths=0)
-        figure.colorbar(shown, label="layer (depth)")
-        axes[0].set(xlabel="fragility before", ylabel="log₂ |γ after / γ before|")
-        axes[0].axhline(0, color="grey", linestyle=":", linewidth=1)
-    for key, record in networks.items():
-        f, layers = record["features"], np.repeat(range(len(record["bn"])), sizes(record))
-        kept = f["useful_adversarial"] / f["useful_clean"]
-        for axis, values in ((axes[1], f["fragility"]), (axes[2], kept)):
-            axis.plot(pd.Series(values).groupby(layers).median(), color=colour(key), label=label(key))
-    axes[1].set(xlabel="BN layer", ylabel="fragility,\nlayer's median", ylim=(0, None))
-    axes[2].set(xlabel="BN layer", ylabel="usefulness,\nadversarial / clean")
-    images = ", ".join(sorted({str(r["features"]["settings"]["images"]) for r in networks.values()})) or "no"
-    figure.suptitle(f"{images} test images, PGD-20", fontsize=8)
-    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return figure
-
-
-def disagreement(networks):
-    """TID on adversarial batches less its noise floor, by BN layer, of {key: record}; the first apart."""
-    figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.6))
-    for axis, of in zip(axes, ("mean", "deviation"), strict=True):
-        for key, record in networks.items():
-            if record["gap"]:
-                values = excess(record["gap"], of, "adversarial")
-                style = dict(color=colour(key), label=label(key))
-                axis.plot(range(1, len(values)), values[1:], **style)
-                axis.plot(0, values[0], "o", color=style["color"])
-        axis.axhline(0, color="grey", linewidth=0.8)
-        axis.axhline(WORTH_MENDING, color="grey", linestyle=":", linewidth=1)
-        axis.set(xlabel="BN layer (the first apart)", ylabel="TID − noise floor", title=of)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

@@ -54,25 +54,6 @@ def disagreement_table(networks):
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("TID − noise floor")
 
 
-def signal_table(rows):
-    """What is left of the signal, a line a network of {key: {seed: record}} that was looked into."""
-    table = {}
-    for key, seeds in rows.items():
-        for seed, record in seeds.items():
-            if not (record["gap"] and record["norms"] and record["condensation"]):
-                continue
-            dead, _ = never_above_zero(record)
-            off_by = record["gap"]["tid_deviation_adversarial"]
-            table[f"{label(key)}, seed {seed}"] = {
-                "median |γ|": f"{np.median(np.abs(flat(record, 'gamma'))):.2f}",
-                "|σ of BN / σ of the batch − 1|, largest of a layer": f"{off_by.max():.2f}",
-                "dead before a ReLU (%)": f"{100 * dead:.1f}",
-                "cosine of two images at the head": f"{record['condensation']['clean'][-1]:.2f}",
-            }
-    table = table or {"not yet run": {}}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("network")
-
-
 def enters_a_relu(path):
     """Whether a ReLU follows a BN of bnat's ResNets at once: behind bn2 and a shortcut's comes a sum."""
     return path.rpartition(".")[2] == "bn1"
@@ -214,7 +195,7 @@ def said_of_disagreement(first):
             largest[key] = max(both)
     if not largest:
         return "Not yet run."
-    shown = "; ".join(f"{label(key)} {value:.2f}" for key, value in largest.items())
+    shown = "; ".join(f"{label(key)} {value:.3f}" for key, value in largest.items())
     text = f"On adversarial batches, beyond the noise floor, the largest after the first layer: {shown}."
     if max(largest.values()) > WORTH_MENDING:
         return f"{text} Above {WORTH_MENDING}, a penalty on the gap is worth a try."

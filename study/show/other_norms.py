@@ -1,4 +1,4 @@
-"""What 07 says of other normalisations, in tables and sentences: fragility (C7), and AT of affine parameters.
+"""What 07 says of standard training under other normalisations, in tables and sentences: fragility (C7).
 
 Decided here: how small radii are summed up, at which clean accuracies two normalisations are compared. Not
 here: the verdict on C7 (decide/claims.py), the measures (measure/), the figure (insights.py).
@@ -6,7 +6,6 @@ here: the verdict on C7 (decide/claims.py), the measures (measure/), the figure 
 
 import itertools
 
-import numpy as np
 import pandas as pd
 
 import bnat_utils as bnat
@@ -17,7 +16,6 @@ from study.decide.trust import on_shared
 from study.define.rows import NORMALISED, label, short
 
 STUDY = "batch, the study's rate"  # "standard" beside the networks of C7
-RATES_TRIED = 3  # learning rates that the held-out images decide on, of AT of affine parameters
 RIGHT = ("small", "0")  # a measure (see rates): right on the clean image, of those on which C7 is measured
 
 
@@ -27,6 +25,25 @@ def name_of(key):
     if key in NORMALISED:
         return NORMALISED[key].parameters["norm"]
     return STUDY if key == "standard" else short(key)
+
+
+def small_by_rate(tuned):
+    """The tuning runs {key: {lr: {seed: record}}}: PGD-10 at ε/8 after the last epoch, on held-out images.
+
+    In brackets clean accuracy. Does the order of the normalisations hang on the learning rates?
+    """
+    table, runs = {}, {}
+    for key, points in tuned.items():
+        table[short(key)] = {}
+        for lr, seeds in points.items():
+            runs[key, lr] = seeds
+            ends = [epochs[-1] for epochs in with_history(seeds).values()]
+            small, clean = (
+                mean_sd([100 * end[f"held_out_{of}"] for end in ends]) for of in ("small", "clean")
+            )
+            table[short(key)][f"learning rate {lr:g}"] = f"{small}; clean {clean}"
+    title = f"PGD-10 % at ε/8 (seeds), {held_out_images(runs)}"
+    return pd.DataFrame.from_dict(table, orient="index").fillna("no result").rename_axis(title)
 
 
 def fragility_table(rows):
@@ -101,9 +118,32 @@ def said_of_norms(claim):
         f"differences, a radius and another normalisation each; certainly less (5 %, after Holm) in {less}, "
         f"certainly more in {more}."
     )
-    if not single:
-        return text
-    return f"{text} {len(single)} of the {len(ran)} have one seed, of which nothing is certain."
+    if single:
+        text += f" {len(single)} of the {len(ran)} have one seed, of which nothing is certain."
+    for words, sign in (("less", -1), ("more", 1)):
+        radii = {}
+        for part in ran:
+            if all(sign * points > 0 for points in part.values.values()):
+                radii.setdefault(short(part.rows[1]), []).append(part.measure[1])
+        named = [f"{name} (at {' and '.join(at)}/255)" for name, at in radii.items()]
+        text += f" On every seed BN is the {words} robust beside: {', '.join(named) or 'none'}."
+    return text
+
+
+def said_of_bn_rates(claim, rows):
+    """By how much BN's learning rate alone moves R at C7's radii, in a sentence; "" where one has no run.
+
+    rows: {key: {seed: record}} with "norm_batch", which C7 is judged on, and "standard", the study's BN.
+    """
+    both = rows["norm_batch"], rows["standard"]
+    moved = {measure[1]: rates.differences(*both, measure) for measure in {p.measure for p in claim.parts}}
+    each = [f"{rates.points(points)} at {radius}/255" for radius, points in sorted(moved.items()) if points]
+    if not each:
+        return ""
+    lr, usual = (next(iter(seeds.values()))["run"]["lr"] for seeds in both)
+    return (
+        f"BN's learning rate alone moves R, {lr:g} less {usual:g}, points [95 %] (seeds): {', '.join(each)}."
+    )
 
 
 def seen_by_both(attacked, rows):
@@ -154,8 +194,8 @@ def said_of_autoattack(outcomes):
     order = "another" if swapped else "the same"
     return (
         f"On these images AutoAttack leaves {min(lost):.1f} to {max(lost):.1f} points less than C7's "
-        f"attacks, and puts the networks in {order} order. The images are few: how two networks that lie "
-        "close are ordered is not certain."
+        f"attacks, and puts these {len(outcomes)} networks in {order} order. The images are few: how two "
+        "networks that lie close are ordered is not certain. Of further networks it says nothing."
     )
 
 
@@ -207,7 +247,7 @@ def at_equal_accuracy(rows):
     """The `meetings` as a table: clean, and under PGD-10 of an eighth of ε, on held-out images."""
     table = {}
     for key, met in meetings(rows).items():
-        row = table[label(key)] = {"near %": mean_sd([100 * common for common, _, _ in met.values()])}
+        row = table[label(key)] = {"near %": "/".join(f"{100 * common:.0f}" for common, _, _ in met.values())}
         for name, place in (("BN", 1), ("it", 2)):
             epochs = [each[place] for each in met.values()]
             row[f"{name}: after epoch"] = "/".join(str(epoch["epoch"]) for epoch in epochs)
@@ -223,39 +263,3 @@ def said_of_equal_accuracy(rows):
     if not each:
         return "Not yet run."
     return f"PGD-10 accuracy at ε/8, BN less it, points [95 %] (seeds): {'; '.join(each)}."
-
-
-# ------------------------------------------------------------------------------------------------ is it BN?
-def held_out_rates(points_of):
-    """{key: {lr: {seed: record}}} after the last epoch, on the held-out images: mean ± sd (seeds)."""
-    table = {}
-    for key, points in points_of.items():
-        for lr, seeds in points.items():
-            ends = [record["history"][-1] for record in seeds.values()]
-            table[f"{label(key)}, learning rate {lr:g}"] = {
-                "clean %": mean_sd([100 * end["held_out_clean"] for end in ends]),
-                "PGD-10 %": mean_sd([100 * end["held_out_robust"] for end in ends]),
-            }
-    table = table or {"not yet run": {}}
-    every = {(key, lr): seeds for key, points in points_of.items() for lr, seeds in points.items()}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis(held_out_images(every))
-
-
-def said_of_rates(points_of):
-    """Which rows of {key: {lr: {seed: record}}} have not run at as many learning rates as decide, or ""."""
-    few = [f"{label(key)} ({len(points)})" for key, points in points_of.items() if len(points) < RATES_TRIED]
-    return f"Of {RATES_TRIED} rates not yet run at each: {', '.join(few)}." if few else ""
-
-
-def said_of_affine(affine, reference):
-    """How far AT of other affine parameters gets, less `reference`, {seed: record}; the best first."""
-    robust = {key: rates.differences(seeds, reference) for key, seeds in affine.items()}
-    robust = {key: of_seeds for key, of_seeds in robust.items() if of_seeds}
-    if not robust:
-        return ""  # which `not_run` has said
-    means = {key: np.mean(list(of_seeds.values())) for key, of_seeds in robust.items()}
-    each = []
-    for key in sorted(robust, key=means.get, reverse=True):
-        clean = rates.differences(affine[key], reference, rates.CLEAN)
-        each.append(f"{label(key)} {rates.points(robust[key])}, clean {rates.points(clean)}")
-    return f"R less that of BN-only AT of trained features, points [95 %] (seeds): {'; '.join(each)}."

@@ -157,7 +157,7 @@ def said_of_representative(first, rows):
         return f"{text}; BN-only AT of random features did not take off there."
     if not other:
         return f"{text}."
-    text = f"{text}, but for {'; '.join(other)}."
+    text = f"{text}, but for {'; '.join(other)}. Rows of different seeds are not paired."
     missing = "random" in first and first["random"]["features"] is None
     return f"{text} What is inside that one is not yet run." if missing else text
 

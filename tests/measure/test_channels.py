@@ -8,7 +8,7 @@ from conftest import bnat
 
 from study.decide import select
 from study.measure import channels
-from study.show import bn_tables, insights
+from study.show import bn_figures, bn_tables
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,7 @@ def recorded(gamma, beta, parent=None, **measured):
             batch_size=64,
             lr=2.0,
             weight_decay=0.1,
+            schedule="cycle",
         ),
         weights=str(gamma),
         initial_weights=parent,
@@ -94,6 +95,7 @@ def test_gamma_and_beta_are_compared_with_where_the_run_started():
     assert table.loc["tuned", shares].tolist() == ["12.5", "12.5", "100.0"]
     assert table.loc["tuned", "median β, before → after"] == "+0.50 → -0.50"
     assert table.loc["parent", "median β, before → after"] == "+0.00 → +0.50"
+    assert table.loc["parent", "by weight decay alone"] == "0.00"
 
 
 @pytest.mark.parametrize("other", [dict(gamma_start="uniform"), dict(norm="weight"), dict(arch="a:make")])
@@ -122,10 +124,18 @@ def test_the_reading_says_which_way_the_correlation_goes():
     down = bn_tables.reading(PARENT, child([0.5, 0.25, 0.2, 0.1, 0.5, 0.25, 0.1, 0.4]))
     up = bn_tables.reading(PARENT, child([0.1, 0.25, 0.2, 0.5, 0.1, 0.3, 0.25, 1.2]))
     none = bn_tables.reading(PARENT, child([0.1, 0.4, 0.8, 0.2, 0.2, 0.8, 0.1, 0.4]))
-    assert "clear negative" in down and down.endswith("the more fragile, the more γ was turned down.")
-    assert "clear positive" in up and up.endswith("the more fragile, the less γ was turned down.")
-    assert "no certain correlation" in none and none.endswith("in this one network.")
+    assert "clear negative" in down and "the more fragile, the more γ was turned down." in down
+    assert "clear positive" in up and "the more fragile, the less γ was turned down." in up
+    assert "no certain correlation" in none and "in this one network. Weight decay" in none
     assert "100 % of the channels are less fragile" in down
+    # 10 updates at a mean rate of 1, momentum 0.9: e^-10
+    assert down.endswith("would leave every |γ| at 4.5e-05 of what it was; 100 % end above that.")
+    other = child([0.1, 0.25, 0.2, 0.5, 0.1, 0.3, 0.25, 1.2])
+    said = bn_tables.reading(PARENT, other, [(PARENT, other), (PARENT, None)])
+    assert (
+        f"in further seeds ρ = {bn_tables.of_fragility(PARENT, other):+.2f}: the more fragile, the less"
+        in said
+    )
 
 
 def test_the_feature_table_gives_medians_and_quartiles():
@@ -137,10 +147,10 @@ def test_the_share_that_weight_decay_switches_off_is_said_with_its_control():
     random, bare = child([0.0] * 4 + [1.0] * 4), child([0.0, 1.0] + [1.0] * 6)
     # 10 updates at a mean rate of 1, momentum 0.9: e^-10 from 0.1 a step
     said = bn_tables.switched_off_sentence(random, None, None)
-    assert "at lr 2, 50 % (seed 10); Frankle" in said
-    assert said.endswith("from 1 to 5e-05 in the 10 updates of that AT: enough to switch it off.")
+    assert "at lr 2, 50.0 % (seed 10); Frankle" in said
+    assert said.endswith("from 1 to 5e-05 in that AT: enough to switch it off.")
     said = bn_tables.switched_off_sentence(random, child([1.0] * 8), bare)
-    assert "clean training 0 % (seed 10), after AT without weight decay 12 % (seed 10);" in said
+    assert "clean training 0.0 % (seed 10), after AT without weight decay 12.5 % (seed 10);" in said
     random["run"]["lr"] = 0.1
     assert bn_tables.switched_off_sentence(random, None, None).endswith(
         "not enough to switch it off, unless gradients took it below 0.02 before."
@@ -157,9 +167,9 @@ def test_what_random_features_with_two_stages_started_from_is_not_the_standard_n
     assert pairs["two_stages"][1]["name"] == "scratch_a" and pairs["standard"][1] is None
     table = bn_tables.gamma_beta_table(pairs)
     assert table.loc["BN-only AT after BN-only clean, random", "γ changed sign (%)"] == "100.0"
-    panel = insights.bn_layers(pairs).axes[3]
+    panel = bn_figures.bn_layers(pairs).axes[3]
     assert panel.lines[2].get_ydata().tolist() == [100, 100]
     orphan = {"two_stages": (first["two_stages"], None)}
     assert bn_tables.gamma_beta_table(orphan).iloc[0]["γ changed sign (%)"] == "–"
-    assert len(insights.bn_layers(orphan).axes[3].lines) == 0
+    assert len(bn_figures.bn_layers(orphan).axes[3].lines) == 0
     plt.close("all")

@@ -3,10 +3,9 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from planted import evaluation, flags, record, seeds
+from planted import evaluation, flags, record
 
 from study.decide import claims
-from study.define.rows import label
 from study.show import claim_tables, insights, other_norms
 
 
@@ -59,6 +58,8 @@ def test_c7_is_said_part_by_part_after_holm():
     claim = claims.c7(rows, "cpu")
     said = other_norms.said_of_norms(claim)
     assert "less robust in 2 of 8" in said and "less (5 %, after Holm) in 2, certainly more in 2." in said
+    assert "less robust beside: group normalisation (at 0.5 and 1/255). On" in said
+    assert said.endswith("more robust beside: no normalisation (at 0.5 and 1/255).")
     table = other_norms.parts(claim, rows)
     assert list(table["p, after Holm"]) == ["0.000", "1.000", "1.000", "0.000"] * 2
     assert table.iloc[0, 0] == "-10.0 [-10.0, -10.0] (3)"
@@ -82,9 +83,32 @@ def test_c7_on_one_seed_is_inconclusive():
     claim = claims.c7(rows, "cpu")
     said = other_norms.said_of_norms(claim)
     assert "BN is the less robust in 8 of 8" in said and "certainly less (5 %, after Holm) in 0" in said
-    assert said.endswith("8 of the 8 have one seed, of which nothing is certain.")
+    assert "8 of the 8 have one seed, of which nothing is certain." in said
     assert set(other_norms.parts(claim, rows)["p, after Holm"]) == {"–"}
     assert other_norms.said_of_norms(claims.c7({}, "cpu")) == "Not yet run."
+
+
+def test_bn_is_compared_with_itself_at_the_study_s_rate():
+    rows = {"norm_batch": standard(20, 22), "standard": standard(24)}
+    for key, lr in (("norm_batch", 0.2), ("standard", 0.1)):
+        rows[key][10]["run"] |= dict(lr=lr)
+    claim = claims.c7(rows, "cpu")
+    assert other_norms.said_of_bn_rates(claim, rows) == (
+        "BN's learning rate alone moves R, 0.2 less 0.1, points [95 %] (seeds): -4.0 (1) at 0.5/255, "
+        "-4.0 (1) at 1/255."
+    )
+    assert other_norms.said_of_bn_rates(claim, rows | {"standard": {}}) == ""
+
+
+def test_the_tuning_runs_are_shown_at_the_small_radius_by_rate():
+    end = dict(held_out_small=0.3, held_out_clean=0.8)
+    found = dict(run=dict(data="cifar10"), history=[dict(held_out_small=0.9, held_out_clean=0.9), end])
+    table = other_norms.small_by_rate(
+        {"norm_batch": {0.1: {1: found}, 0.2: {1: found}}, "norm_none": {0.1: {1: found}}}
+    )
+    assert table.loc["BN", "learning rate 0.2"] == "30.0 (1); clean 80.0 (1)"
+    assert table.loc["no normalisation", "learning rate 0.2"] == "no result"
+    assert table.index.name == "PGD-10 % at ε/8 (seeds), 1,000 held-out images"
 
 
 def test_autoattack_at_a_small_radius_is_compared_on_the_images_that_both_saw():
@@ -112,7 +136,7 @@ def test_autoattack_puts_the_networks_in_an_order(second, order):
     """a has R 50 and 30 under AutoAttack; b has R 45 and `second`. A tie swaps nothing."""
     outcomes = {"a": (flags(50, 100), flags(30, 100), 1), "b": (flags(45, 100), flags(second, 100), 1)}
     said = other_norms.said_of_autoattack(outcomes)
-    assert f"puts the networks in {order}" in said and "20.0" in said
+    assert f"puts these 2 networks in {order}" in said and "20.0" in said
     assert other_norms.said_of_autoattack({"a": outcomes["a"]}) == ""
 
 
@@ -147,7 +171,7 @@ def test_bn_is_compared_with_each_other_seed_by_seed_near_the_clean_accuracy_tha
     assert table.index.name == "1,000 held-out images"
     assert table.index.tolist() == ["Standard training, no normalisation"]
     row = table.iloc[0]
-    assert row["near %"] == "80.0 ± 14.1 (2)"
+    assert row["near %"] == "70/90"
     assert row["BN: after epoch"] == "2/3" and row["BN: PGD-10 % at ε/8"].startswith("15.0 ± ")
     assert row["it: after epoch"] == "2/1" and row["it: PGD-10 % at ε/8"].startswith("45.0 ± ")
     said = other_norms.said_of_equal_accuracy(rows)
@@ -157,29 +181,3 @@ def test_bn_is_compared_with_each_other_seed_by_seed_near_the_clean_accuracy_tha
     only = {"norm_batch": rows["norm_batch"], "norm_none": {9: old}}
     assert other_norms.at_equal_accuracy(only).index.tolist() == ["not yet run"]
     assert other_norms.said_of_equal_accuracy(only) == "Not yet run."
-
-
-def test_rates_are_compared_on_the_held_out_images_of_the_last_epoch():
-    history = [dict(held_out_clean=c, held_out_robust=r) for c, r in ((0.9, 0.9), (0.4, 0.2))]
-    found = dict(run=dict(data="cifar10"), history=history)
-    table = other_norms.held_out_rates({"affine_bn": {0.05: {10: found}, 0.8: {10: found, 11: found}}})
-    assert table.index.name == "1,000 held-out images"
-    first = table.loc["AT of BN's γ and β, statistics frozen, learning rate 0.05"]
-    assert (first["clean %"], first["PGD-10 %"]) == ("40.0 (1)", "20.0 (1)")
-    assert other_norms.held_out_rates({}).index.tolist() == ["not yet run"]
-
-
-def test_rows_that_have_not_run_at_every_rate_are_named():
-    found = {"affine_bn": {0.05: {}, 0.2: {}, 0.8: {}}, "affine_group": {0.2: {}}}
-    assert other_norms.said_of_rates(found) == (
-        f"Of 3 rates not yet run at each: {label('affine_group')} (1)."
-    )
-    assert other_norms.said_of_rates({"affine_bn": found["affine_bn"]}) == ""
-
-
-def test_affine_parameters_are_compared_with_those_of_bn_the_best_first():
-    affine = {"affine_bn": seeds(15, clean=40), "affine_group": seeds(22, 23, clean=50)}
-    said = other_norms.said_of_affine(affine, seeds(20, 21, clean=45))
-    best = f"{label('affine_group')} +2.0 [+2.0, +2.0] (2), clean +5.0 [+5.0, +5.0] (2)"
-    assert said.endswith(f": {best}; {label('affine_bn')} -5.0 (1), clean -5.0 (1).")
-    assert other_norms.said_of_affine({"affine_layer": {}}, seeds(20)) == ""

@@ -208,7 +208,10 @@ def test_the_random_features_that_are_looked_into_took_off():
     assert (first["finetuned"]["run"]["seed"], first["random"]["run"]["seed"]) == (10, 12)
     said = sentences.said_of_representative(first, found)
     assert f"that of seed 10, but for {RANDOM}, seed 12, the first that took off and was looked into" in said
-    assert said.endswith(" (R 17.0 %; 17.0 to 18.0 % in the 2 that did).")
+    assert " (R 17.0 %; 17.0 to 18.0 % in the 2 that did). Rows of different seeds" in said
+    assert select.stayed(found) == {}, "seed 10 stayed, but was not looked into"
+    found["random"][10] |= dict(features=evaluation(0))
+    assert list(select.stayed(found)) == [("random", 10)]
     found = rows(finetuned=[20], random=[10])
     found["random"][10] |= STAYED
     first = select.representative(found)
