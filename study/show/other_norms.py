@@ -6,6 +6,7 @@ here: the verdict on C7 (decide/claims.py), the measures (measure/), the figure 
 
 import itertools
 
+import numpy as np
 import pandas as pd
 
 import bnat_utils as bnat
@@ -34,15 +35,17 @@ def small_by_rate(tuned):
     """
     table, runs = {}, {}
     for key, points in tuned.items():
-        table[short(key)] = {}
+        row = table[short(key)] = {}
         for lr, seeds in points.items():
             runs[key, lr] = seeds
             ends = [epochs[-1] for epochs in with_history(seeds).values()]
-            small, clean = (
-                mean_sd([100 * end[f"held_out_{of}"] for end in ends]) for of in ("small", "clean")
-            )
-            table[short(key)][f"learning rate {lr:g}"] = f"{small}; clean {clean}"
-    title = f"PGD-10 % at ε/8 (seeds), {held_out_images(runs)}"
+            if ends:
+                small, clean = (
+                    100 * np.mean([end[f"held_out_{of}"] for end in ends]) for of in ("small", "clean")
+                )
+                row[f"learning rate {lr:g}"] = f"{small:.1f} (clean {clean:.1f})"
+    seeds = sorted({str(seed) for of_seed in runs.values() for seed in of_seed})
+    title = f"PGD-10 % at ε/8, seed {'/'.join(seeds) or 'none'}, {held_out_images(runs)}"
     return pd.DataFrame.from_dict(table, orient="index").fillna("no result").rename_axis(title)
 
 

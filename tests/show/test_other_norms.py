@@ -106,9 +106,9 @@ def test_the_tuning_runs_are_shown_at_the_small_radius_by_rate():
     table = other_norms.small_by_rate(
         {"norm_batch": {0.1: {1: found}, 0.2: {1: found}}, "norm_none": {0.1: {1: found}}}
     )
-    assert table.loc["BN", "learning rate 0.2"] == "30.0 (1); clean 80.0 (1)"
+    assert table.loc["BN", "learning rate 0.2"] == "30.0 (clean 80.0)"
     assert table.loc["no normalisation", "learning rate 0.2"] == "no result"
-    assert table.index.name == "PGD-10 % at ε/8 (seeds), 1,000 held-out images"
+    assert table.index.name == "PGD-10 % at ε/8, seed 1, 1,000 held-out images"
 
 
 def test_autoattack_at_a_small_radius_is_compared_on_the_images_that_both_saw():
