@@ -41,3 +41,12 @@ def seeds(*rates, first=10, **same):
     """{seed: record} with R of so many percent, from seed 10 on."""
     numbered = enumerate(rates, first)
     return {seed: record(rate, run=dict(seed=seed), **same) for seed, rate in numbered}
+
+
+def with_autoattack(survivors, **settings):
+    """R = 40 % of 1,000 images; AutoAttack on every fourth leaves so many of the 100 that R has there."""
+    robust = flags(40)
+    index = list(range(0, 1000, 4))
+    robust_there = np.arange(250) < survivors
+    autoattack = dict(robust=robust_there, settings=dict(epsilon=8, images=250, index=index) | settings)
+    return dict(margin=dict(robust=robust), autoattack=autoattack)

@@ -49,6 +49,15 @@ def paired(a, b):
     return (only_a - only_b) / n, middle - half, middle + half, float(test.pvalue)
 
 
+def smallest_certain(n):
+    """The smallest share of n images, all one way, whose `paired` interval excludes 0."""
+    for moved in range(1, n + 1):
+        one, other = np.arange(n) < moved, np.zeros(n, dtype=bool)
+        if paired(one, other)[1] > 0:
+            return moved / n
+    return 1.0
+
+
 def two_phase(robust, index, autoattack):
     """AutoAttack's accuracy on all n images from a random subset of m: Proportion, its n that of the subset.
 

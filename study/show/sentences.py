@@ -1,15 +1,14 @@
 """The sentences that the notebooks beside 04 make of records.
 
 Decided here: how a result is put into words, from numbers alone. Not here: the numbers
-(decide/statistics.py), verdicts (decide/trust.py), tables and figures, the answer (answer.py).
+(decide/statistics.py), tables and figures, the answer (answer.py), what 05 says (trust_sentences.py).
 """
 
 import numpy as np
 
-from study.decide import axes, rates, trust
+from study.decide import axes, rates, take_off, trust
 from study.decide.statistics import mean_sd
-from study.define.rows import label
-from study.show import tables, trust_tables
+from study.define.rows import label, short
 
 
 def not_run(rows):
@@ -27,92 +26,6 @@ def stayed(rows):
         if seeds:
             named.append(f"{label(key)} (seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)})")
     return f"Did not take off: {'; '.join(named)}." if named else ""
-
-
-# -------------------------------------------------------------------------------------------------- 05_trust
-def suspects(tables_of):
-    """What the checks find, of {(key, seed): table of trust} of every network: which are suspect, in what.
-
-    Networks on which most checks were run are counted apart from those on which few were.
-    """
-    counted = []
-    for text, most in (("on which most checks were run", True), ("on which fewer were", False)):
-        judged = [table for table in tables_of.values() if trust_tables.mostly_run(table) == most]
-        suspect = [table for table in judged if "suspect" in set(table.verdict)]
-        if judged:
-            counted.append(f"{len(suspect)} of the {len(judged)} networks {text}")
-    lines = [
-        f"- {label(key)}: {finding(table)}."
-        for key, table in tables_of.items()
-        if not {"suspect", "constant"}.isdisjoint(table.verdict)
-    ]
-    return (
-        f"Of every seed, suspect in some check: {', '.join(counted) or 'none was looked into'}.\n\n"
-        + "\n".join(lines)
-    )
-
-
-def finding(table):
-    """The checks of one network in a sentence."""
-    verdicts_of = set(table.verdict)
-    if "constant" in verdicts_of:
-        return "a constant classifier, to which the patterns do not apply"
-    if "suspect" in verdicts_of:
-        return f"suspect in {'; '.join(table.index[table.verdict == 'suspect'])}"
-    run = (~table.verdict.isin(trust.UNJUDGED)).sum()
-    text = f"no sign of gradient masking in the {run} of {len(table)} checks that were run"
-    return f"{text}, which excludes nothing of the other {len(table) - run}" if run < len(table) else text
-
-
-def left_out(checked):
-    """What the checks found in networks that the grid leaves out, {key: table of trust}: a line a finding."""
-    findings = {}
-    for key, own in checked.items():
-        if not trust_tables.mostly_run(own):
-            findings.setdefault(finding(own), []).append(label(key))
-    return "\n".join(f"- {'; '.join(labels)}: {text}." for text, labels in findings.items())
-
-
-def parts(networks):
-    """What FAB and Square took that APGD had left, and AutoAttack from PGD, over all of {key: record}."""
-    attacked = [r for r in networks.values() if tables.same_images(r, "pgd") is not None]
-    if not attacked:
-        return "AutoAttack: not yet run."
-    late = []
-    for record in attacked:
-        attack = record["autoattack"]
-        by_apgd = attack.get("apgd-t", attack["apgd-ce"])  # targeted APGD needs four classes
-        if (by_apgd != attack["square"]).any():
-            late.append(record)
-    judged = [r for r in attacked if r["run"]["epsilon"] and not trust.constant(r)]
-    groups = {"BN-only AT networks": [], "others trained adversarially": []}
-    of_bn, of_others = groups
-    for record in judged:
-        group = of_bn if record["run"]["trainable"] == "bn" else of_others
-        taken = tables.same_images(record, "pgd").mean() - record["autoattack"]["robust"].mean()
-        groups[group].append(100 * taken)
-    said = [
-        f"{min(points):.1f} to {max(points):.1f} points less in {len(points)} {group}"
-        for group, points in groups.items()
-        if points
-    ]
-    text = (
-        "FAB and Square took something that APGD on the cross-entropy and targeted APGD had left in "
-        f"{len(late)} of {len(attacked)} networks."
-    )
-    with_r = [record for record in judged if rates.flags(record, rates.ROBUST) is not None]
-    if with_r:
-        lowered = [record for record in with_r if rates.robust_accuracy(record)[1]]
-        text += (
-            f" R is lowered, since AutoAttack certainly leaves fewer, in {len(lowered)} of the {len(with_r)} "
-            "that were trained adversarially and are no constant classifiers."
-        )
-    if said:
-        text += (
-            " On the same images, than PGD-20 on the cross-entropy, AutoAttack leaves "
-            f"{', '.join(said)}; constant classifiers apart."
-        )
-    return text
 
 
 def said_of_take_off(record):
@@ -190,9 +103,64 @@ def best(tuned, judge="R"):
             note = ", the lowest rate with a result"
         seeds = f"seed{'s' if len(shared) > 1 else ''} {', '.join(map(str, shared))}"
         if len(judged[lr]) > len(shared):
-            note += f"; over all of its seeds {mean_sd(judged[lr].values())}"
+            note += (
+                f"; over all of its seeds {mean_sd(judged[lr].values())}{ahead_of_next(judged, means, lr)}"
+            )
         lines.append(f"- {label(key)}: {lr:g} ({judge} {means[lr]:.1f} % on {seeds}{note})")
     return "\n".join(lines) or "Not yet run."
+
+
+def ahead_of_next(judged, means, lr):
+    """How far a learning rate is ahead of the next best, on all seeds that both have, in words.
+
+    judged: {lr: {seed: accuracy}}; means: {lr: mean}, by which they are ordered.
+    """
+    following = max((other for other in means if other != lr), key=means.get)
+    both = judged[lr].keys() & judged[following].keys()
+    ahead = {seed: judged[lr][seed] - judged[following][seed] for seed in both}
+    return f", less {following:g}: {rates.points(ahead)}"
+
+
+def said_of_shorter(trainings):
+    """How many of the trainings of `decide.take_off` that are shorter than the study's took off, by rate."""
+    started = {}
+    for how, record in trainings.values():
+        run = record["run"]
+        if 1 < run["epochs"] < take_off.STUDY_LENGTH:
+            started.setdefault((run["epochs"], how, run["lr"]), []).append(rates.took_off(record))
+    each = [
+        f"{how}, of {epochs} epochs, at {lr:g}: {flags.count(True)} of {len(flags)}"
+        for (epochs, how, lr), flags in sorted(started.items())
+    ]
+    return f"Shorter ones that took off: {'; '.join(each)}." if each else ""
+
+
+def said_of_stayed(trainings):
+    """Which trainings of `decide.take_off` count as not started and are no constant classifier, or ""."""
+    named = []
+    for how, record in trainings.values():
+        run, pgd = record["run"], record["pgd"]
+        if run["epochs"] < take_off.STUDY_LENGTH or rates.took_off(record) or not pgd:
+            continue
+        if not trust.constant(record):
+            clean = 100 * np.mean(rates.flags(record, rates.CLEAN))
+            named.append(f"{how}, at {run['lr']:g}, seed {run['seed']} (clean accuracy {clean:.1f} %)")
+    return f"Not started, and yet no constant classifier: {'; '.join(named)}." if named else ""
+
+
+def said_of_budget(rows):
+    """What more epochs give the yardsticks, and trained features' distance from them, in a sentence."""
+    each = []
+    for key in ("linear", "perceptron"):
+        gained = rates.differences(rows[f"{key}_long"], rows[key])
+        left = rates.differences(rows["finetuned"], rows[f"{key}_long"])
+        if gained:
+            epochs = next(iter(rows[f"{key}_long"].values()))["run"]["epochs"]
+            each.append(
+                f"{short(key)} gains {rates.points(gained)} in {epochs} epochs, and trained features after "
+                f"theirs are {rates.points(left)} from it"
+            )
+    return f"In points of R (seeds): {'; '.join(each)}." if each else "Yardsticks: not yet run for longer."
 
 
 def said_of_gap(gaps, clean):

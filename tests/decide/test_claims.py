@@ -3,8 +3,7 @@
 import numpy as np
 import planted
 import pytest
-from planted import flags
-from test_rates import with_autoattack
+from planted import flags, with_autoattack
 
 from study.decide import claims, verdicts
 from study.decide.claims import c1, c2, c3, c4, c5, c6, c6b, c6s, c7

@@ -1,19 +1,9 @@
 """One R, and what is made of accuracies over seeds, on planted records."""
 
-import numpy as np
 import pytest
-from planted import flags, seeds
+from planted import flags, seeds, with_autoattack
 
 from study.decide import rates
-
-
-def with_autoattack(survivors, **settings):
-    """R = 40 % of 1,000 images; AutoAttack on every fourth leaves so many of the 100 that R has there."""
-    robust = flags(40)
-    index = list(range(0, 1000, 4))
-    robust_there = np.arange(250) < survivors
-    autoattack = dict(robust=robust_there, settings=dict(epsilon=8, images=250, index=index) | settings)
-    return dict(margin=dict(robust=robust), autoattack=autoattack)
 
 
 def test_r_is_not_corrected_where_autoattack_agrees():

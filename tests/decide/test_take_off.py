@@ -6,7 +6,7 @@ import pytest
 
 from study.decide import take_off
 from study.define.experiment import experiment
-from study.show import insights, tables
+from study.show import insights, sentences, tables
 
 
 def training(lr=0.8, losses=(2.5, 2.2, 2.2, 2.2, 2.1), **changes):
@@ -48,6 +48,22 @@ def test_the_share_is_of_trainings_as_long_as_the_study_s_by_recipe_and_rate():
     assert table.loc["two stages, learning rate 0.2", "took off"] == 1
     assert table.loc["plain, no decay, learning rate 0.8", "of"] == 1
     assert list(tables.taken_off({}).index) == ["not yet run"]
+
+
+def test_shorter_trainings_and_those_that_stayed_without_being_constant_are_said():
+    assert (
+        sentences.said_of_shorter(FOUND) == "Shorter ones that took off: plain, of 3 epochs, at 0.8: 0 of 1."
+    )
+    assert sentences.said_of_shorter({}) == ""
+    constant = dict(clean=planted.flags(10), clean_predictions=[1000, 0], robust=planted.flags(10))
+    mixed = constant | dict(clean=planted.flags(23), clean_predictions=[420, 580])
+    stayed = {
+        name: ("plain", training(lr=3.2, losses=STAYED) | dict(pgd=pgd))
+        for name, pgd in (("a", constant), ("b", mixed), ("c", None))
+    }
+    assert sentences.said_of_stayed(FOUND | stayed) == (
+        "Not started, and yet no constant classifier: plain, at 3.2, seed 10 (clean accuracy 23.0 %)."
+    )
 
 
 def test_every_training_is_a_line_and_every_group_a_mark():

@@ -10,7 +10,16 @@ from study.decide import axes, claims, select, trust
 from study.define.experiment import experiment
 from study.define.rows import CONTROLS, ROWS, label
 from study.run import records
-from study.show import answer, claim_tables, figures, insights, sentences, tables, trust_tables
+from study.show import (
+    answer,
+    claim_tables,
+    figures,
+    insights,
+    sentences,
+    tables,
+    trust_sentences,
+    trust_tables,
+)
 
 TRAINED, RANDOM, LINEAR = label("finetuned"), label("random"), label("linear")
 
@@ -43,7 +52,7 @@ def test_a_part_of_autoattack_that_did_not_run_is_no_column():
     assert "APGD-T" not in shown.columns and shown["Square"].item() == "50.0"
     assert shown["R − APGD-T"].item() == "not yet run"
     assert "in 1 of 1 networks. R is lowered, since AutoAttack certainly leaves fewer, in 0 of the 1" in (
-        sentences.parts(found)
+        trust_sentences.parts(found)
     )
 
 
@@ -66,7 +75,7 @@ def test_it_is_said_how_often_autoattack_lowers_r():
     attacked = {"apgd-ce": left, "square": left, "robust": left}
     attacked["settings"] = dict(images=100, index=list(range(100)))
     found = {"fooled": record(50, n=100) | dict(autoattack=attacked)}
-    assert "certainly leaves fewer, in 1 of the 1 that" in sentences.parts(found)
+    assert "certainly leaves fewer, in 1 of the 1 that" in trust_sentences.parts(found)
 
 
 def test_controls_are_shown_against_the_linear_classifier_and_against_bn():
@@ -296,7 +305,7 @@ def test_a_network_on_which_few_checks_were_run_is_a_line_below_the_grid():
     assert trust_tables.grid({"linear": few}).expected.tolist() == ["falls"] * 3
     said = "no sign of gradient masking in the 1 of 3 checks that were run"
     said += ", which excludes nothing of the other 2"
-    assert sentences.left_out(of) == f"- {LINEAR}; {RANDOM}: {said}."
+    assert trust_sentences.left_out(of) == f"- {LINEAR}; {RANDOM}: {said}."
     assert {LINEAR, RANDOM} < set(trust_tables.numbers(of).columns)
 
 
@@ -308,12 +317,15 @@ def test_a_check_that_no_network_of_the_grid_had_is_no_row_of_it():
 
 def test_suspect_networks_are_counted_and_named():
     passed, bad = checked("as expected", "not yet run"), checked("suspect", "as expected")
+    bad["difference"] = "-4.5 [-7.5, -1.4]"
     few, flat = checked("as expected", *["not yet run"] * 2), checked("constant", "constant")
     of = {("at", 10): passed, ("random", 11): bad, ("random", 12): passed, ("linear", 10): few}
-    said = sentences.suspects(of | {("random", 10): flat})
-    counted = "1 of the 4 networks on which most checks were run, 0 of the 1 networks on which fewer were."
-    assert said.startswith(f"Of every seed, suspect in some check: {counted}\n\n")
-    assert f"\n- {RANDOM} (seed 11): suspect in check 0.\n" in said and said.count("\n- ") == 2
+    said = trust_sentences.suspects(of | {("random", 10): flat})
+    counted = "1 of the 3 networks on which most checks were run, 0 of the 1 networks on which fewer were."
+    every = "Of every seed, constant classifiers and transfer apart, suspect in some check:"
+    assert said.startswith(f"{every} {counted}\n\n")
+    suspect = f"{RANDOM} (seed 11): suspect in check 0 (-4.5 [-7.5, -1.4])."
+    assert f"\n- {suspect}\n" in said and said.count("\n- ") == 2
     assert "(seed 10): a constant classifier" in said
 
 
@@ -397,6 +409,13 @@ def test_capacity_is_drawn_and_said_beside_the_perceptron():
     assert "784 γ and β -1.0 (1); 1,568 γ and β +1.5 [" in said
     assert sentences.said_of_capacity({"finetuned": {1568: seeds(20)}}, perceptron) == "Not yet run."
     plt.close("all")
+
+
+def test_the_budget_says_what_longer_training_gives_the_yardsticks():
+    found = rows(finetuned=[20, 21], perceptron=[19, 20], perceptron_long=[22, 22])
+    said = sentences.said_of_budget(found)
+    assert said.startswith("In points of R (seeds): P gains +2.5 [") and "from it." in said
+    assert sentences.said_of_budget(rows()) == "Yardsticks: not yet run for longer."
 
 
 def test_the_answer_says_what_the_head_does_once_it_is_known():
