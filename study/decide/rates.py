@@ -93,6 +93,15 @@ def differences(first, second, measure=ROBUST):
     }
 
 
+def differences_after_autoattack(first, second):
+    """`differences` by the two-phase estimate of `after_autoattack`, {seed: points}, where both have it."""
+    estimates = {
+        seed: (after_autoattack(first[seed]), after_autoattack(second[seed]))
+        for seed in sorted(first.keys() & second.keys())
+    }
+    return {seed: 100 * (one.rate - other.rate) for seed, (one, other) in estimates.items() if one and other}
+
+
 def error_over_images(first, second, seeds, measure=ROBUST):
     """Standard error over the test images, in points, of two rows' mean difference over seeds; or None.
 

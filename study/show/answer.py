@@ -236,7 +236,11 @@ def beside(rows, measure, name):
     linear = trained_longer(rows, "linear_long", "L", measure)
     perceptron = trained_longer(rows, "perceptron_long", "P", measure)
     clean, clean_random = (rates.text(rows[key], rates.CLEAN) for key in ARMS)
-    return (
+    text = (
         f"Beside them, {name}: {linear}; {perceptron}. Clean accuracy: trained features {clean}, random "
         f"features {clean_random}."
     )
+    gap = rates.differences_after_autoattack(rows["finetuned"], rows["perceptron"])
+    if not gap:
+        return text
+    return f"{text} With AutoAttack taken in (two-phase estimate): trained − P {rates.points(gap)}."

@@ -103,11 +103,7 @@ def by_two_phase(rows):
     """Trained features less others by R, and by the two-phase estimate that takes AutoAttack in; a line."""
     each = []
     for key in ("perceptron", "two_stages", "linear"):
-        pairs = {
-            seed: [rates.after_autoattack(rows[row][seed]) for row in ("finetuned", key)]
-            for seed in sorted(rows["finetuned"].keys() & rows[key].keys())
-        }
-        estimated = {seed: 100 * (a.rate - b.rate) for seed, (a, b) in pairs.items() if a and b}
+        estimated = rates.differences_after_autoattack(rows["finetuned"], rows[key])
         by_r = rates.differences(rows["finetuned"], rows[key])
         by_r = {seed: points for seed, points in by_r.items() if seed in estimated}
         if estimated:

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pandas as pd
-from planted import record, seeds, with_autoattack
+from planted import flags, record, seeds, with_autoattack
 
+from study.decide import rates
 from study.decide.statistics import paired, smallest_certain
-from study.show import trust_sentences
+from study.define.rows import ROWS
+from study.show import answer, trust_sentences
 
 
 def test_the_smallest_certain_difference_is_the_first_whose_interval_excludes_0():
@@ -31,3 +33,13 @@ def test_the_two_phase_estimate_stands_beside_r_on_the_same_seeds():
     said = trust_sentences.by_two_phase(rows)
     assert said.endswith("(seeds): L +1.2 (1) (by R +0.0 (1)).")
     assert trust_sentences.by_two_phase(rows | {"linear": seeds(20)}) == ""
+
+
+def test_the_answer_says_the_distance_from_p_with_autoattack_taken_in():
+    rows = {key: {} for key in ROWS}
+    assert "two-phase" not in answer.beside(rows, rates.ROBUST, "R")
+    rows |= {"finetuned": {10: with_autoattack(100)}, "perceptron": {10: with_autoattack(97)}}
+    for seeds_of in rows.values():
+        for each in seeds_of.values():
+            each["pgd"] = dict(clean=flags(45))
+    assert answer.beside(rows, rates.ROBUST, "R").endswith("(two-phase estimate): trained − P +1.2 (1).")
