@@ -1,14 +1,14 @@
 """A network that was trained elsewhere and is evaluated alone: what was measured of it, on one screen.
 
 Decided here: what stands on that screen. Not here: how a file of weights fills a network (run/networks.py),
-the intervals (decide/statistics.py), the checks and their sentence (decide/trust.py, sentences.py).
+the intervals (decide/statistics.py), the checks and their sentence (decide/trust.py, trust_sentences.py).
 """
 
 from study.decide import rates
 from study.decide.statistics import percent, proportion
 from study.decide.trust import NOT_RUN, trust
 from study.run.terminal import say
-from study.show import sentences
+from study.show import trust_sentences
 
 MEASURED = {"clean": rates.CLEAN, "PGD": rates.PGD, "R": rates.ROBUST}
 
@@ -33,7 +33,7 @@ def screen(exp, record):
     lines.append("  in percent [95 % interval] (test images); R survives PGD and multi-targeted PGD")
     table = trust(record)
     looked = (table.verdict != NOT_RUN).any()
-    masking = sentences.finding(table) if looked else "not looked for; check_images asks for it"
+    masking = trust_sentences.finding(table) if looked else "not looked for; check_images asks for it"
     lines.append(f"Gradient masking: {masking}.")
     return "\n".join(lines)
 
