@@ -59,6 +59,7 @@ def gamma_beta_table(pairs):
         known = not np.isnan(g0).any()
         start = f"{np.median(abs(g0)):.2f}" if known else "–"
         start_beta = f"{np.median(b0):+.2f}" if known else "–"
+        decayed = f"{np.median(abs(g0)) * left_by_decay(record['run']):.2f}" if known else "–"
         table[label(key)] = {
             "channels": g.size,
             "switched off before (%)": f"{off(g0):.1f}" if known else "–",
@@ -67,9 +68,7 @@ def gamma_beta_table(pairs):
             "γ changed sign (%)": f"{100 * np.mean(g * g0 < 0):.1f}" if known else "–",
             "β changed sign (%)": f"{100 * np.mean(b * b0 < 0):.1f}" if known and parent else "–",
             "median |γ|, before → after": f"{start} → {np.median(abs(g)):.2f}",
-            "by weight decay alone": f"{np.median(abs(g0)) * left_by_decay(record['run']):.2f}"
-            if known
-            else "–",
+            "by weight decay alone": decayed,
             "median β, before → after": f"{start_beta} → {np.median(b):+.2f}",
         }
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")

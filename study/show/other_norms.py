@@ -139,8 +139,9 @@ def said_of_bn_rates(claim, rows):
     rows: {key: {seed: record}} with "norm_batch", which C7 is judged on, and "standard", the study's BN.
     """
     both = rows["norm_batch"], rows["standard"]
-    moved = {measure[1]: rates.differences(*both, measure) for measure in {p.measure for p in claim.parts}}
-    each = [f"{rates.points(points)} at {radius}/255" for radius, points in sorted(moved.items()) if points]
+    measures = dict.fromkeys(part.measure for part in claim.parts)  # each once, in their order
+    moved = {measure[1]: rates.differences(*both, measure) for measure in measures}
+    each = [f"{rates.points(points)} at {radius}/255" for radius, points in moved.items() if points]
     if not each:
         return ""
     lr, usual = (next(iter(seeds.values()))["run"]["lr"] for seeds in both)

@@ -211,8 +211,10 @@ def axis(points_of, title, measures=axes.TEST):
     table = {}
     for key, points in points_of.items():
         for value, seeds in points.items():
-            row = {name: rates.text(seeds, measure) for name, measure in measures.items()}
-            row = {name: text.replace(trust.NOT_RUN, "not measured") for name, text in row.items()}
+            row = {
+                name: rates.text(seeds, measure) if rates.of_seeds(seeds, measure) else "not measured"
+                for name, measure in measures.items()
+            }
             outcomes = [r[kind]["robust"] for r in seeds.values() for kind, _ in measures.values() if r[kind]]
             images = "/".join(sorted({f"{flags.size:,}" for flags in outcomes}))
             table[f"{label(key)}, {title} {value:g}"] = row | {"images": images}
