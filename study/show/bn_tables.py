@@ -68,7 +68,7 @@ def gamma_beta_table(pairs):
             "γ changed sign (%)": f"{100 * np.mean(g * g0 < 0):.1f}" if known else "–",
             "β changed sign (%)": f"{100 * np.mean(b * b0 < 0):.1f}" if known and parent else "–",
             "median |γ|, before → after": f"{start} → {np.median(abs(g)):.2f}",
-            "by weight decay alone": decayed,
+            "median |γ| by weight decay alone": decayed,
             "median β, before → after": f"{start_beta} → {np.median(b):+.2f}",
         }
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")

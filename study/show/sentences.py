@@ -145,7 +145,7 @@ def said_of_stayed(trainings):
         if not trust.constant(record):
             clean = 100 * np.mean(rates.flags(record, rates.CLEAN))
             named.append(f"{how}, at {run['lr']:g}, seed {run['seed']} (clean accuracy {clean:.1f} %)")
-    return f"Not started, and yet no constant classifier: {'; '.join(named)}." if named else ""
+    return f"Did not take off, and yet no constant classifier: {'; '.join(named)}." if named else ""
 
 
 def said_of_budget(rows):

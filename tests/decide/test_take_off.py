@@ -62,7 +62,7 @@ def test_shorter_trainings_and_those_that_stayed_without_being_constant_are_said
         for name, pgd in (("a", constant), ("b", mixed), ("c", None))
     }
     assert sentences.said_of_stayed(FOUND | stayed) == (
-        "Not started, and yet no constant classifier: plain, at 3.2, seed 10 (clean accuracy 23.0 %)."
+        "Did not take off, and yet no constant classifier: plain, at 3.2, seed 10 (clean accuracy 23.0 %)."
     )
 
 

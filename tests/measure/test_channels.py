@@ -95,7 +95,7 @@ def test_gamma_and_beta_are_compared_with_where_the_run_started():
     assert table.loc["tuned", shares].tolist() == ["12.5", "12.5", "100.0"]
     assert table.loc["tuned", "median β, before → after"] == "+0.50 → -0.50"
     assert table.loc["parent", "median β, before → after"] == "+0.00 → +0.50"
-    assert table.loc["parent", "by weight decay alone"] == "0.00"
+    assert table.loc["parent", "median |γ| by weight decay alone"] == "0.00"
 
 
 @pytest.mark.parametrize("other", [dict(gamma_start="uniform"), dict(norm="weight"), dict(arch="a:make")])
