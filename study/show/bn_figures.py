@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.colors import ListedColormap
 
 from study.define.rows import colour, label
-from study.show.bn_tables import flat, off, sizes, starts
+from study.show.bn_tables import flat, off, sizes, starts, turned
 from study.show.norm_tables import WORTH_MENDING, excess
 
 DEPTH = ListedColormap(plt.get_cmap("cividis")(np.linspace(0, 0.85, 256)))  # no yellow on white
@@ -37,33 +37,34 @@ def before_after(parent, record):
 
 
 def bn_layers(pairs):
-    """What became of γ by layer, a line a network of {key: (record, parent or None)}, in four panels.
+    """What became of γ by layer, a row a network of {key: (record, parent or None)}, in four panels.
 
-    Medians of |γ| and of |β|, channels switched off (|γ| < 0.01), and those whose γ changed its sign. Grey:
-    where the number of channels changes.
+    Medians of |γ| and of |β|, channels switched off (|γ| < 0.01), and those whose γ changed its sign; grey
+    where that is not known. White lines: where the number of channels changes.
     """
-    figure, axes = plt.subplots(2, 2, figsize=(7.2, 4.2), sharex=True)
     titles = ("median |γ|", "median |β|", "|γ| < 0.01 (%)", "γ changed sign (%)")
-    for axis, title in zip(axes.flat, titles, strict=True):
-        axis.set_title(title)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    for key, (record, parent) in pairs.items():
-        layers, style = list(record["bn"].values()), dict(color=colour(key), label=label(key))
+    measured = {title: [] for title in titles}
+    for record, parent in pairs.values():
+        layers = list(record["bn"].values())
         before = np.split(starts(record, parent)[0], np.cumsum(sizes(record))[:-1])
-        turned = [np.multiply(layer["gamma"], start) < 0 for layer, start in zip(layers, before, strict=True)]
-        axes[0, 0].plot([np.median(np.abs(layer["gamma"])) for layer in layers], **style)
-        axes[0, 1].plot([np.median(np.abs(layer["beta"])) for layer in layers], **style)
-        axes[1, 0].plot([off(layer["gamma"]) for layer in layers], **style)
-        if not np.isnan(np.concatenate(before)).any():
-            axes[1, 1].plot([100 * np.mean(flags) for flags in turned], **style)
-    if pairs:
-        record = next(iter(pairs.values()))[0]
-        for axis in axes.flat:
-            for number in np.flatnonzero(np.diff(sizes(record))):
-                axis.axvline(number + 0.5, color="grey", linewidth=0.5)
+        measured["median |γ|"].append([np.median(np.abs(layer["gamma"])) for layer in layers])
+        measured["median |β|"].append([np.median(np.abs(layer["beta"])) for layer in layers])
+        measured["|γ| < 0.01 (%)"].append([off(layer["gamma"]) for layer in layers])
+        measured["γ changed sign (%)"].append(
+            [turned(start, layer["gamma"]) for layer, start in zip(layers, before, strict=True)]
+        )
+    figure, axes = plt.subplots(2, 2, figsize=(7.2, 0.5 * len(pairs) + 1.6), sharex=True, sharey=True)
+    for axis, title in zip(axes.flat, titles, strict=True):
+        axis.set(title=title, facecolor="lightgrey")
+        if pairs:
+            shown = axis.imshow(measured[title], cmap=DEPTH, vmin=0, aspect="auto", interpolation="none")
+            figure.colorbar(shown, ax=axis)
+            axis.set_yticks(range(len(pairs)), [label(key) for key in pairs])
+            for number in np.flatnonzero(np.diff(sizes(next(iter(pairs.values()))[0]))):
+                axis.axvline(number + 0.5, color="white", linewidth=1.5)
+        axis.xaxis.get_major_locator().set_params(integer=True)
     for axis in axes[1]:
         axis.set_xlabel("BN layer, from the input on")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

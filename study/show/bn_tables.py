@@ -26,6 +26,11 @@ def off(gamma):
     return 100 * np.mean(np.abs(gamma) < OFF)
 
 
+def turned(before, after):
+    """The channels whose γ has another sign than before, in percent; NaN where that is not known."""
+    return np.nan if np.isnan(before).any() else 100 * np.mean(np.multiply(before, after) < 0)
+
+
 def sizes(record):
     """The number of channels of each BN layer."""
     return [len(layer["gamma"]) for layer in record["bn"].values()]
@@ -65,8 +70,8 @@ def gamma_beta_table(pairs):
             "switched off before (%)": f"{off(g0):.1f}" if known else "–",
             "switched off (%)": f"{off(g):.1f}",
             "γ < 0 (%)": f"{100 * np.mean(g < 0):.1f}",
-            "γ changed sign (%)": f"{100 * np.mean(g * g0 < 0):.1f}" if known else "–",
-            "β changed sign (%)": f"{100 * np.mean(b * b0 < 0):.1f}" if known and parent else "–",
+            "γ changed sign (%)": f"{turned(g0, g):.1f}" if known else "–",
+            "β changed sign (%)": f"{turned(b0, b):.1f}" if known and parent else "–",
             "median |γ|, before → after": f"{start} → {np.median(abs(g)):.2f}",
             "median |γ| by weight decay alone": decayed,
             "median β, before → after": f"{start_beta} → {np.median(b):+.2f}",

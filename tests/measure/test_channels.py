@@ -167,9 +167,12 @@ def test_what_random_features_with_two_stages_started_from_is_not_the_standard_n
     assert pairs["two_stages"][1]["name"] == "scratch_a" and pairs["standard"][1] is None
     table = bn_tables.gamma_beta_table(pairs)
     assert table.loc["BN-only AT after BN-only clean, random", "γ changed sign (%)"] == "100.0"
-    panel = bn_figures.bn_layers(pairs).axes[3]
-    assert panel.lines[2].get_ydata().tolist() == [100, 100]
+    left, right = bn_figures.bn_layers(pairs).axes[2:4]
+    assert right.images[0].get_array().tolist()[2] == [100, 100]
+    assert left.get_yticklabels()[2].get_text() == "BN-only AT after BN-only clean, random"
     orphan = {"two_stages": (first["two_stages"], None)}
     assert bn_tables.gamma_beta_table(orphan).iloc[0]["γ changed sign (%)"] == "–"
-    assert len(bn_figures.bn_layers(orphan).axes[3].lines) == 0
+    shown = [axis.images[0].get_array() for axis in bn_figures.bn_layers(orphan).axes[:4]]
+    assert [values.mask.all() for values in shown] == [False, False, False, True]
+    assert len(bn_figures.bn_layers({}).axes[3].images) == 0
     plt.close("all")
