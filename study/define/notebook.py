@@ -6,12 +6,14 @@ here: the values that are allowed (parameters.py), what a run is (experiment.py)
 
 import json
 import re
+import textwrap
 
 from study.define.experiment import OF_THE_PARENT, experiment
 from study.define.parameters import Parameters, allowed
 
 NOTEBOOKS = {"pretrain": "01_pretrain", "finetune": "02_bn_finetune", "scratch": "03_bn_scratch"}
 READING = ("04_robustness", "05_trust", "06_features", "07_norms", "08_inside")  # read records, train nothing
+LINE = 110  # characters of a line of a parameters cell
 STARTS = {"pretrain": {"epsilon": 0}}  # where a notebook's default differs: 01 shows standard training
 
 
@@ -29,16 +31,17 @@ def names(step):
 
 
 def cell(step):
-    """A notebook's parameters cell: a line a parameter, its comment is what papermill's help shows."""
+    """A notebook's parameters cell: a line a parameter, its comment is what papermill's help shows.
+
+    Of a comment that is too long for a line the end is left out.
+    """
     lines = []
     for name in names(step):
         field, values = Parameters.model_fields[name], allowed(name)
         value = STARTS.get(step, {}).get(name, field.default)
         shown = json.dumps(value) if isinstance(value, str) else repr(value)
-        line = f"{name} = {shown}  # {field.description}" + (f" ({values})" if values else "")
-        if len(line) > 110:
-            line = line[:107].rpartition(",")[0] + ", …)"
-        lines.append(line)
+        code, comment = f"{name} = {shown}  # ", field.description + (f" ({values})" if values else "")
+        lines.append(code + textwrap.shorten(comment, LINE - len(code), placeholder=" …"))
     return "\n".join(lines)
 
 

@@ -74,9 +74,7 @@ class Parameters(BaseModel):
     image_size: Side = Field(32, description="to which the images of a folder are resized")
     arch: choices(bnat.ARCHS) | ImportPath | None = Field(None, description="network")
     arch_options: dict | None = Field(None, description="arguments of an arch that is an import path")
-    norm: choices(NORMS) | None = Field(
-        "batch", description="normalisation layers of a ResNet; weight: of weights"
-    )
+    norm: choices(NORMS) | None = Field("batch", description="normalisation of a ResNet; weight: of weights")
     normalize: bool | None = Field(
         None,
         description="of images; None: yes, but not before `pretrain_weights` of an arch named here",
@@ -89,7 +87,7 @@ class Parameters(BaseModel):
         0, description="ε of the network to start from; 0: standard training"
     )
     pretrain_trainable: Literal["all", "bn"] | None = Field(
-        "all", description="what learnt in that network; bn: BN alone, over random features, as in 03"
+        "all", description="what learnt in that network; bn: BN alone, over random features"
     )
     pretrain_epochs: Count | None = Field(None, description="epochs of that network's training")
     pretrain_images: Batch | None = Field(
@@ -107,10 +105,8 @@ class Parameters(BaseModel):
     lr: Rate | None = Field(None, description="peak (cycle) or first (steps) learning rate of SGD")
     weight_decay: Share | None = Field(5e-4, description="L2 penalty of SGD")
     gamma_decay: Literal["zero", "one"] = Field("zero", description="where weight decay pulls γ")
-    gamma_start: Literal["one", "uniform", "zero"] = Field(
-        "one",
-        description="γ before training; uniform: from 0 to 1 (Frankle et al. 2021); "
-        "zero: 0 at each residual branch's end (Goyal et al. 2017)",
+    gamma_start: Literal["one", "uniform", "zero"] = Field(  # Frankle et al. 2021; Goyal et al. 2017
+        "one", description="γ before training; uniform: 0 to 1; zero: 0 at branches' ends"
     )
     schedule: choices(bnat.SCHEDULES) | None = Field(
         "cycle",
@@ -136,7 +132,7 @@ class Parameters(BaseModel):
     )
     check_images: Images | None = Field(
         None,
-        description="test images for the checks of the attacks; 0: none, and no look at what BN does inside",
+        description="test images for the checks; 0: none, and no look at what BN does inside",
     )
     small_images: Images | None = Field(
         None, description="random test images for R at small radii after standard training; 0: none"

@@ -80,7 +80,7 @@ def curves(networks):
     for chance in sorted({each["chance"] for each in info}):
         for axis in figure.axes:
             chance_line(axis, chance)
-        radii.annotate("chance", (0, 100 * chance + 0.5), fontsize=6, color="grey")
+        radii.annotate("chance", (0, 100 * chance + 0.5), fontsize=7, color="grey")
     for axis in figure.axes:
         axis.set_ylim(0, max(25, axis.get_ylim()[1]))  # a flat line looks flat
     radii.set_ylim(0, 100)
@@ -155,7 +155,7 @@ def headline(rows, decided, chance):
     names = [f"{label(key)} ({n})" for key, n in zip(shown, counted, strict=True)]
     left.set_yticks(range(len(shown)), names)
     left.axvline(100 * chance, color="grey", linestyle=":", linewidth=1)
-    left.annotate("chance", (100 * chance + 0.5, len(shown) - 0.5), fontsize=6, color="grey")
+    left.annotate("chance", (100 * chance + 0.5, len(shown) - 0.5), fontsize=7, color="grey")
     left.set(xlabel="R (%), a mark a seed", title="Robust accuracy (seeds)", xlim=(-1, None))
     compared = pairs(rows, decided)
     for place, (values, over_random) in enumerate(compared.values()):
@@ -227,7 +227,7 @@ def attacks(networks, epsilon, chance):
     axes[2].set(xlabel="attack")
     for axis in axes:
         chance_line(axis, chance)
-    axes[1].annotate("chance", (1, 100 * chance - 1), fontsize=6, color="grey", va="top")
+    axes[1].annotate("chance", (1, 100 * chance - 1), fontsize=7, color="grey", va="top")
     sizes = ", ".join(sorted({str(c["square"].size) for c in measured.values()})) or "no"
     figure.suptitle(f"{sizes} test images", fontsize=8)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)

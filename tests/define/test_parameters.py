@@ -186,6 +186,26 @@ def test_parameter_cells_are_the_model_s(step, name):
     assert cell.source == notebook.cell(step)
 
 
+@pytest.mark.parametrize("step", NOTEBOOKS)
+def test_a_parameter_cell_sets_each_parameter_on_a_line_of_its_own(step):
+    lines = notebook.cell(step).split("\n")
+    assert [line.partition(" = ")[0] for line in lines] == notebook.names(step)
+    assert all(len(line) <= notebook.LINE and "  # " in line for line in lines)
+    namespace = {}
+    exec(notebook.cell(step), namespace)
+    assert set(notebook.names(step)) <= namespace.keys()
+
+
+def test_no_comment_but_that_of_the_networks_is_cut_short():
+    cut = [
+        line.partition(" = ")[0]
+        for step in NOTEBOOKS
+        for line in notebook.cell(step).split("\n")
+        if "…" in line
+    ]
+    assert set(cut) == {"arch"}
+
+
 def test_papermill_s_help_shows_every_parameter_with_its_range():
     command = [sys.executable, "-m", "papermill", "--help-notebook", "notebooks/02_bn_finetune.ipynb"]
     said = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
