@@ -58,18 +58,19 @@ def _svhn(root, train, download):
 
 # read: of a split; size: of an image's side; images: training images in all, of which the last `held_out` are
 # for every choice; pad, flip: augmentation; chance: share of the most frequent class, the accuracy of a
-# constant classifier
+# constant classifier; entropy: of the training labels, in nats, the least loss of a constant classifier
 DATASETS = {
     "digits": dict(read=_digits, mean=(0.305,), std=(0.376,), size=8, images=1297, held_out=200, test=500,
-                   classes=10, chance=0.10, pad=1, flip=False),
+                   classes=10, chance=0.10, entropy=float(np.log(10)), pad=1, flip=False),
     "cifar10": dict(read=functools.partial(_cifar, CIFAR10), mean=(0.4914, 0.4822, 0.4465),
                     std=(0.2470, 0.2435, 0.2616), size=32, images=50000, held_out=1000, test=10000,
-                    classes=10, chance=0.10, pad=4, flip=True),
+                    classes=10, chance=0.10, entropy=float(np.log(10)), pad=4, flip=True),
     "cifar100": dict(read=functools.partial(_cifar, CIFAR100), mean=(0.5071, 0.4865, 0.4409),
                      std=(0.2673, 0.2564, 0.2762), size=32, images=50000, held_out=1000, test=10000,
-                     classes=100, chance=0.01, pad=4, flip=True),
+                     classes=100, chance=0.01, entropy=float(np.log(100)), pad=4, flip=True),
     "svhn": dict(read=_svhn, mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970), size=32,
-                 images=73257, held_out=1000, test=26032, classes=10, chance=0.196, pad=4, flip=False),
+                 images=73257, held_out=1000, test=26032, classes=10, chance=0.196, entropy=2.236,
+                 pad=4, flip=False),
 }  # fmt: skip
 
 

@@ -83,13 +83,25 @@ def text(seeds, measure):
     return mean_sd(of_seeds(seeds, measure).values())
 
 
+def paired_seeds(first, second, measure):
+    """The seeds that two rows, {seed: record}, both have, measured on the same number of images."""
+    measured = [
+        {
+            seed: len(flags(record, measure))
+            for seed, record in row.items()
+            if flags(record, measure) is not None
+        }
+        for row in (first, second)
+    ]
+    one, other = measured
+    return [seed for seed in sorted(one.keys() & other.keys()) if one[seed] == other[seed]]
+
+
 def differences(first, second, measure=ROBUST):
-    """{seed: points} of {seed: record} less another, by seed that both have, on the same number of images."""
-    one, other = of_seeds(first, measure), of_seeds(second, measure)
+    """{seed: points} of {seed: record} less another, of their `paired_seeds`."""
     return {
-        seed: one[seed] - other[seed]
-        for seed in sorted(one.keys() & other.keys())
-        if len(flags(first[seed], measure)) == len(flags(second[seed], measure))
+        seed: accuracy(first[seed], measure) - accuracy(second[seed], measure)
+        for seed in paired_seeds(first, second, measure)
     }
 
 
@@ -97,7 +109,7 @@ def differences_after_autoattack(first, second):
     """`differences` by the two-phase estimate of `after_autoattack`, {seed: points}, where both have it."""
     estimates = {
         seed: (after_autoattack(first[seed]), after_autoattack(second[seed]))
-        for seed in sorted(first.keys() & second.keys())
+        for seed in paired_seeds(first, second, ROBUST)
     }
     return {seed: 100 * (one.rate - other.rate) for seed, (one, other) in estimates.items() if one and other}
 
@@ -128,8 +140,8 @@ def points(values, sign="+"):
 
 
 def plateau(data):
-    """On a data set the loss of a constant classifier, ln classes, and the one below which AT took off."""
-    constant = float(np.log(bnat.DATASETS[data]["classes"]))
+    """On a data set the loss of the best constant classifier, and the one below which AT took off."""
+    constant = bnat.DATASETS[data]["entropy"]
     return constant, TAKEN_OFF * constant / float(np.log(10))
 
 

@@ -65,11 +65,13 @@ def two_phase(robust, index, autoattack):
     random. autoattack: bool [m], what survives AutoAttack there. The difference estimator (Cochran, Sampling
     Techniques, 1977, chapter 7): the cheaper attack on all images plus the mean difference on the subset. The
     interval is that of the paired difference, a little too wide, since the subset is part of all images.
+    Estimates below 0, which an accuracy is not, become 0.
     """
     robust = np.asarray(robust, dtype=bool)
     difference, low, high, _ = paired(autoattack, robust[np.asarray(index)])
     on_all = float(robust.mean())
-    return Proportion(on_all + difference, on_all + low, on_all + high, len(index))
+    rate, low, high = (max(on_all + change, 0.0) for change in (difference, low, high))
+    return Proportion(rate, low, high, len(index))
 
 
 def over_seeds(values):
@@ -90,6 +92,9 @@ def mean_sd(values, digits=1):
 
 def t_interval(values, level=0.95, seeds=None):
     """Mean over seeds with its t-interval: (mean, low, high); without limits, ±inf, below two values.
+
+    Of values that are all the same it has no width, as where every accuracy is 0: with few images, of which
+    an accuracy is a multiple, that may be chance.
 
     seeds: as if there were so many, with the mean and the sd of these: how wide would the interval be then?
     """
@@ -131,7 +136,7 @@ def holm(parts, planned):
     """Two-sided p of several means over seeds, by t-tests against 0, corrected after Holm: float [parts].
 
     parts: the values of each, one a seed, two or more; planned: of how many tests they are, those that cannot
-    be made yet included.
+    be made yet included. Values that are all the same have p = 0, or 1 where they are 0: see `t_interval`.
     """
     raw = []
     for values in parts:

@@ -14,6 +14,7 @@ import pkgutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
@@ -65,9 +66,11 @@ def register(data_dir, image_size):
     digest = hashlib.sha256(json.dumps([image_size, files]).encode()).hexdigest()
     name = f"{FOLDER}{digest[:10]}"
     most = max(Counter(test.targets).values()) / len(test)
+    shares = np.array(list(Counter(train.targets).values())) / len(train)
     bnat.DATASETS[name] = IMAGENET | dict(
         size=image_size, images=len(train), held_out=min(max(len(train) // 10, 1), 1000), test=len(test),
-        classes=len(train.classes), chance=most, pad=image_size // 8, flip=True,
+        classes=len(train.classes), chance=most, entropy=float(-shares @ np.log(shares)),
+        pad=image_size // 8, flip=True,
     )  # fmt: skip
     return name
 
@@ -103,13 +106,14 @@ def sha256(file):
 
 
 def source(path):
-    """SHA-256 of the file that the function of an import path stands in: it decides the network.
+    """SHA-256 of the file that the function of an import path stands in, which says what the network is.
 
+    Of that file alone: what it imports is not looked at.
     ValueError: the path names no function or class, or one that is not written in a Python file.
     """
     function = resolve(path)
     try:
-        file = inspect.getsourcefile(function)
+        file = inspect.getsourcefile(inspect.unwrap(function))  # not that of a decorator
     except TypeError:  # of a builtin, or of no function at all
         file = None
     if file is None or not callable(function):

@@ -101,7 +101,7 @@ def experiment(step, **values):
         data = brought.register(p.data_dir, p.image_size)
     if data not in bnat.DATASETS:
         raise ValueError(f"data must be folder, with data_dir, for a folder of images, got {data!r}")
-    parent = _parent(p) if step == "finetune" else None
+    parent = _parent(p, bnat.DATASETS[data]) if step == "finetune" else None
     run = _run(step, p, defaults, data, parent)
     own_weights = step == "pretrain" and p.pretrain_weights is not None
     if own_weights:  # taken as they are
@@ -139,7 +139,16 @@ def parent_of(values, usual):
     return PRETRAINED[values.get("pretrain_trainable", "all")], parent
 
 
-def _parent(p):
+def _training_images(name, value, info, split):
+    """How many images to train on, all but the held out unless given. ValueError: too many."""
+    most = info["images"] - info["held_out"]
+    images, limit = at_most(name, value or most, most), info["images"] - info["images"] // 10
+    if split == "tuning" and images > limit:
+        raise ValueError(f"{name} must be at most {limit} with eval_split tuning, got {images}")
+    return images
+
+
+def _parent(p, info):
     """The run that a finetune run starts from."""
     trained = (p.pretrain_trainable, p.pretrain_epochs, p.pretrain_images, p.pretrain_epsilon)
     if p.pretrain_weights is not None and trained != ("all", None, None, 0):
@@ -148,6 +157,8 @@ def _parent(p):
             f"pretrain_weights, which nobody trains here; got {trained}"
         )
     step, values = parent_of(dict(p), PROFILES[p.profile]["epsilon"])
+    if p.pretrain_weights is None:
+        _training_images("pretrain_images", p.pretrain_images, info, p.eval_split)
     return experiment(step, **values)
 
 
@@ -158,8 +169,7 @@ def _run(step, p, defaults, data, parent):
     epochs, lr = defaults[f"{step}_at" if epsilon else step]
     if p.norm != "batch" and step == "pretrain" and not epsilon:
         lr = NORMS[p.norm].lr
-    all_images = info["images"] - info["held_out"]
-    images = at_most("train_images", p.train_images or all_images, all_images)
+    images = _training_images("train_images", p.train_images, info, p.eval_split)
     trainable = "all" if step == "pretrain" else p.trainable
     if not has_bn(arch) and trainable != "all":
         raise ValueError(f"arch must be a network with BN where {trainable} is trained, got {arch!r}")
@@ -225,11 +235,6 @@ def _note(p, defaults, run):
 def _asked(p, defaults, info, run):
     """What is to be measured, the profile's numbers in place of None. ValueError: more than the data has."""
     available = info["test"] if p.eval_split == "test" else info["images"] // 10
-    limit = info["images"] - available
-    if p.eval_split == "tuning" and run["train_images"] > limit:
-        raise ValueError(
-            f"train_images must be at most {limit} with eval_split tuning, got {run['train_images']}"
-        )
     images = {}
     for name in ("eval_images", "margin_images", "aa_images", "check_images", "small_images"):
         value = getattr(p, name)

@@ -4,6 +4,7 @@ Decided here: how papermill's values are read, and what a name that a notebook d
 here: the values that are allowed (parameters.py), what a run is (experiment.py).
 """
 
+import hashlib
 import json
 import re
 import textwrap
@@ -62,10 +63,17 @@ def parameters(cells, values):
 
 
 def figure_name(exp):
-    """The stem of a run's figures: with the run's hash, unless it is what the profile does at this ε."""
+    """The stem of a run's figures: with the run's hash, unless it is what the profile does at this ε.
+
+    With that of what was asked to be measured, too, unless it is what the profile asks.
+    """
     run = exp.run
     same = {} if exp.step == "pretrain" else dict(trainable=run["trainable"])
     usual = experiment(exp.step, profile=exp.profile, data=run["data"], epsilon=run["epsilon"], **same)
     part = "" if exp.step == "pretrain" else f"_{run['trainable']}"
     stem = f"{NOTEBOOKS[exp.step].split('_')[0]}_{exp.step}{part}_eps{run['epsilon']:g}"
-    return stem if exp.name == usual.name else f"{stem}_{exp.name[-10:]}"
+    if exp.name != usual.name:
+        stem += f"_{exp.name[-10:]}"
+    if exp.asked != usual.asked:
+        stem += f"_{hashlib.sha256(repr(exp.asked).encode()).hexdigest()[:10]}"
+    return stem

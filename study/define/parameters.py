@@ -174,7 +174,7 @@ def checked(given_parameters):
         name, message, value = first["loc"][0], first["msg"], first["input"]
         if first["type"] == "extra_forbidden":
             message = f"a parameter must be one of {', '.join(Parameters.model_fields)}; got {name!r}"
-        elif error.error_count() > 1:  # neither of two kinds of values
+        elif [each["loc"][0] for each in error.errors()].count(name) > 1:  # neither of two kinds of values
             message = f"{name} must be one of {allowed(name)}; got {value!r}"
         else:
             message = f"{name} {message.replace('Input should', 'must', 1)}, got {value!r}"

@@ -76,7 +76,12 @@ def load(name, data_dir, download=True):
     except ValueError:
         if not download:
             raise
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"data_dir (BNAT_DATA) must be a folder to download to, got '{root}': {error}"
+        ) from None
     with FileLock(root / f".{name}.lock"):
         return bnat.load_data(name, root)
 

@@ -186,10 +186,14 @@ def by_take_off(rows, gap):
     started, stayed = ([gap[seed] for seed in part if seed in gap] for part in apart(rows))
     if not (started and stayed):
         return ""
-    ranges = [f"{min(part):+.1f} to {max(part):+.1f}" for part in (started, stayed)]
-    if len(stayed) == 1:
-        ranges[1] = f"{stayed[0]:+.1f}"
-    return f" ({ranges[0]} where random features took off, {ranges[1]} where not)"
+    return f" ({span(started)} where random features took off, {span(stayed)} where not)"
+
+
+def span(values):
+    """The least and the largest of differences in words, or the only one."""
+    if len(values) == 1:
+        return f"{values[0]:+.1f}"
+    return f"{min(values):+.1f} to {max(values):+.1f}"
 
 
 def take_off(rows, exp, measure):

@@ -20,17 +20,21 @@ def screen(exp, record):
     for is no line.
     """
     filled = ", filled in their order" if record.get("filled_by") == "order" else ""
-    radius = f", ε = {record['pgd']['settings']['epsilon']:g}/255" if record["pgd"] else ""
+    split = exp.asked.split
+    part = "tuning_" if split == "tuning" else ""
+    pgd = record[f"{part}pgd"]
+    radius = f", ε = {pgd['settings']['epsilon']:g}/255" if pgd else ""
     lines = [f"{exp.run['arch']} with the weights of {exp.weights}{filled}, on {exp.run['data']}{radius}:"]
     for title, (kind, flags) in MEASURED.items():
-        if record[kind]:
-            settings = record[kind]["settings"]
-            name = f"PGD-{settings['steps']}" if title == "PGD" else title
-            lines.append(f"  {name:11} {percent(proportion(record[kind][flags]))}")
+        measured = record[f"{part}{kind}"]
+        if measured:
+            name = f"PGD-{measured['settings']['steps']}" if title == "PGD" else title
+            lines.append(f"  {name:11} {percent(proportion(measured[flags]))}")
     if attack := record["autoattack"]:
         parts = [part for part in attack if part not in ("robust", "settings", "weights")]
         lines.append(f"  AutoAttack  {percent(proportion(attack['robust']))}, of {', '.join(parts)}")
-    lines.append("  in percent [95 % interval] (test images); R survives PGD and multi-targeted PGD")
+    images = "training images kept for tuning" if split == "tuning" else "test images"
+    lines.append(f"  in percent [95 % interval] ({images}); R survives PGD and multi-targeted PGD")
     table = trust(record)
     looked = (table.verdict != NOT_RUN).any()
     masking = trust_sentences.finding(table) if looked else "not looked for; check_images asks for it"

@@ -8,9 +8,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from study.decide import rates, take_off
+from study.decide.claims import on_most_images
 from study.decide.statistics import share
 from study.define.rows import LONGER, OVER_RANDOM, colour, label, short
-from study.show.other_norms import held_out_images, with_history
+from study.show.other_norms import RIGHT, held_out_images, with_history
 
 TICKS_APART = 1.3  # times the value before, on a log axis
 RATE_COLOURS = {0.2: "#0072B2", 0.8: "#D55E00", 3.2: "#009E73"}  # of the take-off figure
@@ -184,8 +185,9 @@ def fragility(rows):
     eighth of ε against clean accuracy, on held-out images: a dot, the last large. In brackets: seeds of both.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9))
+    kept, _ = on_most_images(rows, RIGHT)
     for number, (key, seeds) in enumerate(rows.items()):
-        style, measured = dict(color=f"C{number}"), [r["small"] for r in seeds.values() if r["small"]]
+        style, measured = dict(color=f"C{number}"), [r["small"] for r in kept[key].values() if r["small"]]
         if measured:
             radii = [0, *measured[0]["settings"]["radii"]]
             reached = 100 * np.array(

@@ -60,6 +60,13 @@ def test_differences_are_of_seeds_that_both_have_on_as_many_images():
     assert rates.points({}) == "not yet run"
 
 
+def test_two_phase_differences_are_of_seeds_on_as_many_images_too():
+    one, other = {10: with_autoattack(97)}, {10: with_autoattack(90)}
+    assert rates.differences_after_autoattack(one, other).keys() == {10}
+    other[10]["margin"] = dict(robust=flags(40, 2000))
+    assert rates.differences_after_autoattack(one, other) == {}
+
+
 def test_the_error_over_images_is_that_of_their_mean_difference_over_seeds():
     one, other = seeds(30, 30, n=1000), seeds(20, 20, n=1000)  # a tenth of the images differ, in every seed
     assert rates.error_over_images(one, other, [10, 11]) == pytest.approx(100 * (0.09 / 999) ** 0.5)
@@ -80,6 +87,8 @@ def test_a_row_is_shown_over_the_seeds_that_were_measured():
         ("cifar10", 2.2, True),
         ("cifar100", 4.55, False),  # ln 100 = 4.61; twice 2.25 is 4.5
         ("cifar100", 4.45, True),
+        ("svhn", 2.23, False),  # its classes are unequal: a constant classifier has 2.236
+        ("svhn", 2.15, True),
     ],
 )
 def test_a_training_took_off_by_the_loss_of_its_last_epoch(data, loss, took_off):

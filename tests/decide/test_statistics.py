@@ -113,6 +113,12 @@ def test_two_phase_is_the_rate_on_all_plus_the_difference_on_the_subset():
     assert (p.low, p.high) == pytest.approx((0.20488, 0.29708), abs=1e-4)
 
 
+def test_a_two_phase_estimate_is_no_negative_accuracy():
+    robust = np.arange(10_000) < 3
+    p = statistics.two_phase(robust, np.arange(200), np.zeros(200, dtype=bool))
+    assert (p.rate, p.low) == (0, 0)
+
+
 def test_two_phase_covers_and_is_sharper_than_the_subset_alone():
     random = np.random.default_rng(0)
     robust = random.random(10000) < 0.25

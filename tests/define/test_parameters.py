@@ -117,6 +117,19 @@ def test_tuning_on_images_that_were_trained_on_is_refused():
 
 
 @pytest.mark.parametrize(
+    "changes", [dict(pretrain_images=60000), dict(eval_split="tuning", train_images=45000)]
+)
+def test_too_many_images_of_the_network_to_start_from_are_named_as_here(changes):
+    with pytest.raises(ValueError, match="^pretrain_images must be at most 4[59]000"):
+        experiment("finetune", **changes)
+
+
+def test_of_two_bad_values_the_first_is_named_as_if_alone():
+    with pytest.raises(ValueError, match="^epsilon must be greater than or equal to 0, got -1$"):
+        experiment("scratch", epsilon=-1, lr=-1)
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         dict(pretrain_epochs=3),
@@ -238,3 +251,5 @@ def test_figures_of_unusual_runs_have_names_of_their_own():
     usual, other = experiment("finetune"), experiment("finetune", lr=0.3)
     assert notebook.figure_name(usual) == "02_finetune_bn_eps8"
     assert notebook.figure_name(other) == f"02_finetune_bn_eps8_{other.name[-10:]}"
+    names = {notebook.figure_name(experiment("finetune", eval_epsilon=eps)) for eps in (8, 4, 2)}
+    assert "02_finetune_bn_eps8" in names and len(names) == 3

@@ -229,6 +229,15 @@ def test_a_constant_classifier_gets_no_verdict(most, verdict):
     assert trust.trust(record).verdict["PGD → AutoAttack"] == verdict
 
 
+@pytest.mark.parametrize("most, verdict", [(930, "suspect"), (995, "constant")])
+def test_a_network_is_not_constant_for_classes_that_are_unequal(monkeypatch, most, verdict):
+    info = bnat.DATASETS[RUN["data"]] | dict(classes=2, chance=0.93)
+    monkeypatch.setitem(bnat.DATASETS, RUN["data"], info)
+    record = planted(first(10), autoattack={"robust": first(20), "fab-t": first(20)})
+    record["pgd"]["clean_predictions"] = [most, 1000 - most]
+    assert trust.trust(record).verdict["PGD → AutoAttack"] == verdict
+
+
 # --------------------------------------------------------------------------------------------- measurements
 def test_the_loss_landscape_rises_along_the_gradient_from_the_clean_loss(trained, digits):
     x, y = (t[:50] for t in digits["test"])

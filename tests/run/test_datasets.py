@@ -9,6 +9,7 @@ import torch
 from conftest import FAST, REPOSITORY, bnat, execute, run
 from PIL import Image
 
+from study.decide import rates
 from study.define import brought
 from study.define.experiment import experiment
 from study.run import datasets, runs
@@ -46,6 +47,14 @@ def test_a_folder_s_images_are_what_the_files_show(root, folder):
     bright = bnat.to_float(data["test"][0]).mean((1, 2, 3)) > 0.5
     assert torch.equal(bright.cpu(), data["test"][1].cpu() == 0)  # classes in alphabetical order
     assert bnat.DATASETS[name]["chance"] == 0.5
+    assert bnat.DATASETS[name]["entropy"] == pytest.approx(np.log(2))
+
+
+def test_the_plateau_of_unequal_classes_is_that_of_their_shares(folder):
+    for number in range(20):
+        (folder / "train" / "dark" / f"{number}.png").unlink()
+    shares = np.array([0.25, 0.75])
+    assert rates.plateau(brought.register(folder, 16))[0] == pytest.approx(-shares @ np.log(shares))
 
 
 def test_every_split_of_a_folder_has_both_classes(root, folder):

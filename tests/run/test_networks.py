@@ -146,6 +146,29 @@ def test_a_screen_says_that_masking_was_not_looked_for(root, mine):
     assert "clean" not in shown and "  R  " not in shown
 
 
+def test_a_screen_of_images_kept_for_tuning_says_so_and_has_its_numbers(root, mine):
+    torch.save(brought.resolve(f"{mine}:make")(10).state_dict(), root / "theirs.pt")
+    given = dict(arch=f"{mine}:make", pretrain_weights=root / "theirs.pt", epochs=0, eval_split="tuning")
+    exp, record = made("pretrain", **given, train_images=1000, eval_images=20, margin_images=20)
+    shown = elsewhere.screen(exp, record)
+    assert "  clean " in shown and "  R  " in shown and "(training images kept for tuning)" in shown
+
+
+def test_the_code_of_a_decorated_function_is_its_own_and_not_the_decorator_s(tmp_path, monkeypatch):
+    (tmp_path / "wrapping.py").write_text(
+        "import functools\n"
+        "def wrapped(f):\n"
+        "    @functools.wraps(f)\n"
+        "    def call(*a, **k):\n"
+        "        return f(*a, **k)\n"
+        "    return call\n"
+    )
+    mine = tmp_path / "decorated.py"
+    mine.write_text("import wrapping\n@wrapping.wrapped\ndef make(num_classes):\n    return None\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert brought.source("decorated:make") == brought.sha256(mine)
+
+
 def test_papermill_shows_one_screen_of_somebody_else_s_network(tmp_path):
     folder = copy(tmp_path)
     (folder / "my_models.py").write_text(MINE)
