@@ -6,7 +6,7 @@ how a record is read (run/records.py), the values on the axes of 06 (axes.py). R
 
 from study.decide import rates
 from study.define import parameters
-from study.define.experiment import experiment
+from study.define.experiment import experiment, hash_in
 from study.define.rows import ROWS
 from study.measure import plan
 from study.run.records import kinds, read_record
@@ -113,6 +113,6 @@ def shipped(exp):
     chosen = {"before": every.get(other.name)}
     for name, record in every.items():
         if record["run"]["parent"] == other.name:
-            what = f"{record['run']['trainable']} of {record['run']['train_images']:,} images, {name[-10:]}"
-            chosen[what] = record
+            run = record["run"]
+            chosen[f"{run['trainable']} of {run['train_images']:,} images, {hash_in(name)}"] = record
     return chosen

@@ -5,6 +5,7 @@ seeds would decide. Not here: which rows and seeds a claim is about (claims.py),
 (statistics.py).
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 from study.decide import rates, statistics
@@ -218,11 +219,12 @@ def _verdict(parts, rule):
         return "contradicted", "", ""
     open_parts = [part for part, verdict, _ in judged if verdict == "undecided"]
     if open_parts:
-        wanted = {}  # parts that wait for the same seeds share a text
+        wanted = defaultdict(list)  # parts that wait for the same seeds share a text
         for part in open_parts:
-            keys = wanted.setdefault(_more_seeds(part, rule), [])
-            keys += [key for key in part.rows if key not in keys]
-        said = [f"{before}{quoted(keys)}{after}" for (before, after), keys in wanted.items()]
+            wanted[_more_seeds(part, rule)].extend(part.rows)
+        said = [
+            f"{before}{quoted(list(dict.fromkeys(keys)))}{after}" for (before, after), keys in wanted.items()
+        ]
         return "undecided", "", f"{'; '.join(said)}."
     return "confirmed", judged[0][2], ""
 

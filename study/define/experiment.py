@@ -78,6 +78,11 @@ def has_bn(arch):
     return bnat.ARCHS.get(arch, "own") is not None
 
 
+def hash_in(name):
+    """The hash that the name of a run ends in."""
+    return name.rpartition("_")[2]
+
+
 def identity(run):
     """The name of a run; it ends in the hash of all that decides its weights."""
     digest = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:10]
@@ -179,6 +184,10 @@ def _run(step, p, defaults, data, parent):
         )
     if p.norm == "none" and trainable == "norm":
         raise ValueError("trainable must not be norm where norm is none: there is no such layer")
+    if p.gamma_start != "one" and parent:
+        raise ValueError(
+            f"gamma_start must be one where a trained network is the start, got {p.gamma_start!r}"
+        )
     if p.gamma_start != "one" and not has_bn(arch):
         raise ValueError(f"gamma_start must be one where arch has no BN, got {p.gamma_start!r}")
     if p.gamma_start != "one" and p.norm != "batch":

@@ -232,7 +232,8 @@ def read_record(*places, wanted=None, exactly=True):
     "tuning_margin". All are of one ε, since they stand side by side: that of `wanted`, or, if not
     `exactly`, of the first in it that was made, but for its images; else that of "pgd".
     """
-    runs = [(run, place) for place in places for run in [read(place / "run.json", parse_record)] if run]
+    runs = [(read(place / "run.json", parse_record), place) for place in places]
+    runs = [(run, place) for run, place in runs if run]
     if not runs:
         return None
     run, home = runs[0]

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.colors import ListedColormap
 
 from study.define.rows import colour, label
-from study.show.bn_tables import flat, off, sizes, starts, turned
+from study.show.bn_tables import BELOW, flat, left_by_decay, off, sizes, starts, turned
 from study.show.norm_tables import WORTH_MENDING, excess
 
 DEPTH = ListedColormap(plt.get_cmap("cividis")(np.linspace(0, 0.85, 256)))  # no yellow on white
@@ -30,39 +30,50 @@ def before_after(parent, record):
         axis.axline((0, 0), slope=1, color="grey", linestyle=":", linewidth=1)
         axis.set(xlabel=f"{symbol} before", ylabel=f"{symbol} after", title=f"{before.size:,} channels")
         axis.set(xlim=limits, ylim=limits, aspect="equal")
-        figure.colorbar(counted, ax=axis, label="channels", shrink=0.8)
-        moved, median = 100 * np.mean(before != after), np.median(np.abs(after - before))
-        said.append(f"{symbol}: {moved:.0f} % of {before.size:,} moved, median |change| {median:.3f}")
+        figure.colorbar(counted, ax=axis, label="channels", shrink=0.8, pad=0.03)
+        text = f"{symbol}: median |change| {np.median(np.abs(after - before)):.3f}"
+        run = record["run"]
+        if (before != after).any() and "gamma_decay" not in run:
+            text += f" ({np.median(np.abs(before)) * (1 - left_by_decay(run)):.3f} by weight decay alone)"
+        said.append(text)
     return figure, "; ".join(said)
 
 
-def bn_layers(pairs):
-    """What became of γ by layer, a row a network of {key: (record, parent or None)}, in four panels.
+def by_layer(record, parent):
+    """What became of γ and β in each BN layer of a record, a row of numbers a panel of `bn_layers`."""
+    layers = list(record["bn"].values())
+    before = np.split(starts(record, parent)[0], np.cumsum(sizes(record))[:-1])
+    return {
+        "median |γ|": [np.median(np.abs(layer["gamma"])) for layer in layers],
+        "median |β|": [np.median(np.abs(layer["beta"])) for layer in layers],
+        f"{BELOW} (%)": [off(layer["gamma"]) for layer in layers],
+        "γ changed sign (%)": [
+            turned(start, layer["gamma"]) for layer, start in zip(layers, before, strict=True)
+        ],
+    }
 
-    Medians of |γ| and of |β|, channels switched off (|γ| < 0.01), and those whose γ changed its sign; grey
-    where that is not known. White lines: where the number of channels changes.
+
+def bn_layers(pairs):
+    """γ and β by layer, a row a network of {key: (record, parent or None)}, in a panel each of `by_layer`.
+
+    Grey: not known. White lines: where the number of channels changes.
     """
-    titles = ("median |γ|", "median |β|", "|γ| < 0.01 (%)", "γ changed sign (%)")
-    measured = {title: [] for title in titles}
-    for record, parent in pairs.values():
-        layers = list(record["bn"].values())
-        before = np.split(starts(record, parent)[0], np.cumsum(sizes(record))[:-1])
-        measured["median |γ|"].append([np.median(np.abs(layer["gamma"])) for layer in layers])
-        measured["median |β|"].append([np.median(np.abs(layer["beta"])) for layer in layers])
-        measured["|γ| < 0.01 (%)"].append([off(layer["gamma"]) for layer in layers])
-        measured["γ changed sign (%)"].append(
-            [turned(start, layer["gamma"]) for layer, start in zip(layers, before, strict=True)]
-        )
+    measured = {key: by_layer(*pair) for key, pair in pairs.items()}
     figure, axes = plt.subplots(2, 2, figsize=(7.2, 0.5 * len(pairs) + 1.6), sharex=True, sharey=True)
-    for axis, title in zip(axes.flat, titles, strict=True):
-        axis.set(title=title, facecolor="lightgrey")
-        if pairs:
-            shown = axis.imshow(measured[title], cmap=DEPTH, vmin=0, aspect="auto", interpolation="none")
-            figure.colorbar(shown, ax=axis)
-            axis.set_yticks(range(len(pairs)), [label(key) for key in pairs])
-            for number in np.flatnonzero(np.diff(sizes(next(iter(pairs.values()))[0]))):
-                axis.axvline(number + 0.5, color="white", linewidth=1.5)
+    for axis in axes.flat:
+        axis.set_facecolor("lightgrey")
         axis.xaxis.get_major_locator().set_params(integer=True)
+    if not pairs:
+        return figure
+    titles, (first, _) = next(iter(measured.values())), next(iter(pairs.values()))
+    for axis, title in zip(axes.flat, titles, strict=True):
+        values = [panels[title] for panels in measured.values()]
+        shown = axis.imshow(values, cmap=DEPTH, vmin=0, aspect="auto", interpolation="none")
+        figure.colorbar(shown, ax=axis)
+        axis.set(title=title)
+        axis.set_yticks(range(len(pairs)), [label(key) for key in pairs])
+        for number in np.flatnonzero(np.diff(sizes(first))):
+            axis.axvline(number + 0.5, color="white", linewidth=1.5)
     for axis in axes[1]:
         axis.set_xlabel("BN layer, from the input on")
     return figure
@@ -83,7 +94,7 @@ def features(networks, scale=None, layer=None, by_decay=None):
         kept = f["useful_adversarial"] / f["useful_clean"]
         for axis, values in ((axes[1], f["fragility"]), (axes[2], kept)):
             axis.plot(pd.Series(values).groupby(layers).median(), color=colour(key), label=label(key))
-    axes[1].set(xlabel="BN layer", ylabel="fragility,\nlayer's median", ylim=(0, None))
+    axes[1].set(xlabel="BN layer", ylabel="fragility,\nlayer's median", yscale="log")
     axes[2].set(xlabel="BN layer", ylabel="usefulness,\nadversarial / clean")
     images = ", ".join(sorted({str(r["features"]["settings"]["images"]) for r in networks.values()})) or "no"
     figure.suptitle(f"{images} test images, PGD-20", fontsize=8)

@@ -12,6 +12,7 @@ import bnat_utils as bnat
 from study.define.rows import label
 
 OFF = 0.01  # |γ| below which a channel counts as switched off (Frankle et al. 2021)
+BELOW = f"|γ| < {OFF:g}"
 WEAK, CLEAR = 0.2, 0.4  # |ρ| from which a correlation is called weak, and clear
 
 
@@ -24,6 +25,12 @@ def flat(record, key):
 def off(gamma):
     """Which channels are switched off, in percent."""
     return 100 * np.mean(np.abs(gamma) < OFF)
+
+
+def far_below(record):
+    """Channels whose |γ| is below 2 % of the largest of their layer, in percent."""
+    layers = [np.abs(layer["gamma"]) for layer in record["bn"].values()]
+    return 100 * np.mean(np.concatenate([layer < 0.02 * layer.max() for layer in layers]))
 
 
 def turned(before, after):
@@ -67,8 +74,9 @@ def gamma_beta_table(pairs):
         decayed = f"{np.median(abs(g0)) * left_by_decay(record['run']):.2f}" if known else "–"
         table[label(key)] = {
             "channels": g.size,
-            "switched off before (%)": f"{off(g0):.1f}" if known else "–",
-            "switched off (%)": f"{off(g):.1f}",
+            f"{BELOW} before (%)": f"{off(g0):.1f}" if known else "–",
+            f"{BELOW} (%)": f"{off(g):.1f}",
+            "below 2 % of the layer's largest |γ| (%)": f"{far_below(record):.1f}",
             "γ < 0 (%)": f"{100 * np.mean(g < 0):.1f}",
             "γ changed sign (%)": f"{turned(g0, g):.1f}" if known else "–",
             "β changed sign (%)": f"{turned(b0, b):.1f}" if known and parent else "–",
@@ -92,7 +100,7 @@ def switched_off_sentence(random, clean, bare):
     if not random:
         return "Not yet run."
     run, shrunk = random["run"], left_by_decay(random["run"])
-    text = f"|γ| < {OFF:g} have, after BN-only AT over random features at lr {run['lr']:g}, "
+    text = f"Channels with {BELOW}: after BN-only AT over random features at lr {run['lr']:g}, "
     text += switched_off(random)
     if clean:
         text += f", after BN-only clean training {switched_off(clean)}"

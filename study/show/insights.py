@@ -53,7 +53,7 @@ def take_off_figure(trainings, data):
         left.plot(range(1, len(losses) + 1), losses, line, color=shade, marker="o", linewidth=0.9)
     left.axhline(plateau, color="grey", linestyle=":", linewidth=1)
     place = dict(xy=(0.98, plateau), xycoords=("axes fraction", "data"), ha="right", va="bottom")
-    left.annotate(f"constant classifier: ln {np.exp(plateau):.0f} = {plateau:.2f}", fontsize=7, **place)
+    left.annotate(f"constant classifier: {plateau:.2f}", fontsize=7, **place)
     left.axhline(bound, color="grey", linestyle="--", linewidth=0.7)
     place |= dict(xy=(0.98, bound), va="top")
     left.annotate(f"took off: below {bound:.2f}", fontsize=7, **place)
@@ -99,13 +99,13 @@ def along(axis_points, xlabel, measures, log=True):
     values = sorted({value for runs in axis_points.values() for value in runs}) or [1]
     handles = []
     for key in axis_points:
-        style = dict(color=colour(key), linestyle=":" if key in LONGER else "-")
+        line, marker, fill = ":" if key in LONGER else "-", "o", "full"
         if isinstance(key, tuple):
-            style |= dict(linestyle="--", marker="D", fill="none")
+            line, marker, fill = "--", "D", "none"
+        style = dict(color=colour(key), linestyle=line, marker=marker)
         for axis, measure in zip(axes, shown.values(), strict=False):
-            seeds_and_mean(axis, axis_points[key], measure, **style)
-        mark = dict(markersize=4, marker=style.get("marker", "o"), fillstyle=style.pop("fill", "full"))
-        handles.append(plt.Line2D([], [], label=label(key), **style | mark))
+            seeds_and_mean(axis, axis_points[key], measure, fill=fill, **style)
+        handles.append(plt.Line2D([], [], label=label(key), markersize=4, fillstyle=fill, **style))
     for axis, title in zip(axes, shown, strict=False):
         axis.set(xlabel=xlabel, title=title)
         axis.set_ylim(0, 1.08 * axis.dataLim.y1)

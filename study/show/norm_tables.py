@@ -9,7 +9,7 @@ import pandas as pd
 
 from study.decide import rates
 from study.decide.statistics import mean_sd, percent, proportion
-from study.define.rows import label
+from study.define.rows import ARMS, label
 from study.measure.norms import SOURCES
 from study.show.bn_tables import flat, off, sizes
 
@@ -26,7 +26,8 @@ def smoothness_table(networks):
             ligs = record["norms"]["ligs"]
             mean, half = ligs.mean(), 1.96 * ligs.std(ddof=1) / ligs.size**0.5
             low, middle, high = np.percentile(ligs, (25, 50, 75))
-            table[label(key)] = {"LIGS [95 %]": f"{mean:.3f} [{mean - half:.3f}, {mean + half:.3f}]"}
+            over_images = f"{mean:.3f} [{mean - half:.3f}, {mean + half:.3f}]"
+            table[label(key)] = {"LIGS [95 % over the images, one network]": over_images}
             table[label(key)] |= {
                 "median [quartiles]": f"{middle:.2f} [{low:.2f}, {high:.2f}]",
                 "n": ligs.size,
@@ -96,6 +97,18 @@ def gamma_table(tuned):
                 }
                 row["took off"] = f"{started.count(True)} of {len(started)}"
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("tuning run")
+
+
+def said_of_gamma(tuned):
+    """|γ| < 0.01 after the tuning runs of both arms, {key: {lr: {seed: record}}}, at the rates of both."""
+    trained, random = (tuned.get(key, {}) for key in ARMS)
+    each = []
+    for lr in sorted(trained.keys() & random.keys()):
+        shares = (
+            mean_sd([off(flat(r, "gamma")) for r in points[lr].values()]) for points in (trained, random)
+        )
+        each.append("at {} trained features {}, random ones {}".format(f"{lr:g}", *shares))
+    return f"At the same rate, % (seeds): {'; '.join(each)}." if each else "Not yet run at the same rate."
 
 
 def source_table(networks):
@@ -171,7 +184,25 @@ def said_of_condensation(rows):
                 each.append(f"{name} {mean_sd([r['condensation']['clean'][-1] for r in records], 2)}")
     if not each:
         return "Not yet run."
-    return f"To the head, clean images, mean ± sd (seeds): {'; '.join(each)}."
+    text = f"What enters the head, clean images, mean cosine ± sd (seeds): {'; '.join(each)}."
+    return f"{text}{by_what_was_trained(rows)}"
+
+
+def by_what_was_trained(rows):
+    """The range of condensation at the head where BN alone was trained, and where all weights were; or "".
+
+    Without adversarial trainings that did not take off.
+    """
+    ranges = {"bn": [], "all": []}
+    for seeds in rows.values():
+        for record in seeds.values():
+            run, measured = record["run"], record["condensation"]
+            if measured and run["trainable"] in ranges and (not run["epsilon"] or rates.took_off(record)):
+                ranges[run["trainable"]].append(measured["clean"][-1])
+    of_bn, of_all = (f"{min(v):.2f} to {max(v):.2f} ({len(v)})" if v else "" for v in ranges.values())
+    if not (of_bn and of_all):
+        return ""
+    return f" Without those that did not take off: BN alone trained {of_bn}, all weights {of_all}."
 
 
 def said_of_smoothness(first):

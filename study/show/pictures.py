@@ -37,9 +37,11 @@ def under_attack(networks, exp):
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
+    true = next((record["perturbations"]["label"] for record in networks.values()), [])
     for place in range(count):
-        axes[0, 2 * place].set_title("original" if images is not None else "original: not at hand")
+        axes[0, 2 * place].set_title("original: not at hand")
         if images is not None:
+            axes[0, 2 * place].set_title(f"original: {names[true[place]]}" if len(true) else "original")
             _draw(axes[0, 2 * place], images[place] / 255)
     for row, (key, record) in zip(axes[1:], networks.items(), strict=False):
         measured = record["perturbations"]
@@ -47,9 +49,9 @@ def under_attack(networks, exp):
             gradient, perturbation = row[2 * place : 2 * place + 2]
             _draw(gradient, (measured["gradient"][place] / 127 + 1) / 2)
             _draw(perturbation, (measured["perturbation"][place] / 127 + 1) / 2)
-            gradient.set_xlabel(_said(measured["clean"][place], names), fontsize=6)
-            perturbation.set_xlabel(f"→ {_said(measured['adversarial'][place], names)}", fontsize=6)
-        row[0].set_ylabel(label(key).replace(", ", ",\n"), fontsize=6)
+            gradient.set_xlabel(_said(measured["clean"][place], names), fontsize=7)
+            perturbation.set_xlabel(f"→ {_said(measured['adversarial'][place], names)}", fontsize=7)
+        row[0].set_ylabel(label(key).replace(", ", ",\n"), fontsize=7)
     for number, axis in enumerate(axes[1]):
         axis.set_title("perturbation" if number % 2 else "gradient")
     return figure

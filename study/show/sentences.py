@@ -28,19 +28,38 @@ def stayed(rows):
     return f"Did not take off: {'; '.join(named)}." if named else ""
 
 
-def said_of_take_off(record):
-    """Whether an adversarial training left the plateau of a constant classifier, in a sentence; else ""."""
+def said_of_take_off(record, others):
+    """Whether an adversarial training left the plateau of a constant classifier, in words; else "".
+
+    others: {name: record}; said is how many of those took off that differ from it in the seed alone.
+    """
     if not record["run"]["epsilon"] or not record["history"]:
         return ""
     constant, bound = rates.plateau(record["run"]["data"])
     loss = record["history"][-1]["train_loss"]
     text = f"adversarial training loss ended at {loss:.2f}; a constant classifier's is {constant:.2f}"
     if rates.took_off(record):
-        return f"The training took off: its {text}."
+        return f"The training took off: its {text}.{with_other_seeds(record, others)}"
     return (
-        f"**This training did not take off**: its {text}, and below {bound:.2f} counts as having left it. "
-        "How many of the study's did: [04_robustness](04_robustness.ipynb)."
+        f"**This training did not take off**: its {text}, and below {bound:.2f} counts as having left it."
+        f"{with_other_seeds(record, others)}"
     )
+
+
+def with_other_seeds(record, others):
+    """How many of the runs that differ in nothing but the seed took off, and R of these; "" of one alone."""
+    own = record["run"]
+    same = {
+        other["run"]["seed"]: other
+        for other in others.values()
+        if other["run"] | dict(seed=own["seed"]) == own
+    }
+    if len(same) < 2:
+        return ""
+    started = {seed: other for seed, other in same.items() if rates.took_off(other)}
+    reached = rates.of_seeds(started, rates.ROBUST).values()
+    text = f" Of the {len(same)} runs that differ in the seed alone {len(started)} took off"
+    return f"{text} (R {min(reached):.1f} to {max(reached):.1f} %)." if reached else f"{text}."
 
 
 def among_those_that_started(record, seeds):

@@ -12,10 +12,19 @@ from scipy.stats import entropy
 
 from study.decide import axes, rates, take_off, trust
 from study.decide.statistics import mean_sd, paired, percent, proportion, share
+from study.define.experiment import BEFORE
+from study.define.parameters import Parameters
 from study.define.rows import label
 from study.measure import plan
 from study.run import machines, records, sweeps
 
+SETTINGS = {  # what decides a run's weights and is no parameter
+    "name": "of the record; it ends in the hash of what follows",
+    "generation": "of the code; raised when the same settings make other weights",
+    "step": "pretrain: from random weights; scratch: a part alone; finetune: a part, from the parent",
+    "parent": "the run to start from",
+    "source": "SHA-256 of the file of arch",
+}
 TINTS = {
     "contradicted": "#f7c9ae", "suspect": "#f7c9ae", "undecided": "#fbe3d3", "confirmed": "#d6e9f6",
     "as expected": "#d6e9f6", "constant": "#eeeeee", "not yet run": "#eeeeee",
@@ -53,21 +62,32 @@ def styled(table, name, verdicts=None):
 
 def settings(exp):
     """A run's name, which its record has, and what decides its weights, a row each."""
-    run = pd.Series({"name": exp.name} | exp.run, name="value").map(str)  # whole: not 0.0 for 0.0005
-    return styled(run.rename_axis("setting").to_frame(), "settings")
+    described = {name: field.description for name, field in Parameters.model_fields.items()} | SETTINGS
+    rows = {
+        name: {"value": str(value), "what it is": described[name]}  # whole: not 0.0 for 0.0005
+        for name, value in ({"name": exp.name} | exp.run).items()
+    }
+    return styled(pd.DataFrame.from_dict(rows, orient="index").rename_axis("setting"), "settings")
 
 
 def rate(record, kind, key="robust"):
-    """An outcome of a record as text: percent, interval, n; "not yet run" where it was not measured."""
-    return percent(proportion(record[kind][key]) if record and record[kind] else None)
+    """An outcome of a record as text: percent, interval, n; or that it was not measured."""
+    if not record:
+        return "not yet run"
+    return percent(proportion(record[kind][key])) if record[kind] else "not measured"
 
 
+ON_ITS_IMAGES = ", AutoAttack's images"  # of an accuracy on the images that AutoAttack saw
 ACCURACIES = ("clean % (n)", "PGD % (n)", "R % (n)", "AutoAttack % (n)")
+
+
+NORMALISATION = {"normalisation": "norm", "γ starts": "gamma_start", "γ decays to": "gamma_decay"}
 
 
 def result(networks):
     """What one looks for first: the accuracies of `results`, a row each, a column a network {key: record}."""
-    return results(networks)[["test ε", *ACCURACIES]].T.rename_axis("% [95 %] (images)")
+    shown = ["test ε", *ACCURACIES, f"R %{ON_ITS_IMAGES}"]
+    return results(networks)[shown].T.rename_axis("% [95 %] (images)")
 
 
 def results(networks):
@@ -91,17 +111,22 @@ def results(networks):
             run = record["run"]
             row |= {"trained": run["trainable"], "train ε": f"{run['epsilon']:g}/255"}
             row |= {"epochs": str(run["epochs"]), "lr": f"{run['lr']:g}", "seed": str(run["seed"])}
+            row |= {"network": run["arch"], "starts from": run["parent"] or "random weights"}
+            row |= {"weight decay": f"{run['weight_decay']:g}"}
+            row |= {name: run.get(key, BEFORE[key]) for name, key in NORMALISATION.items()}
         if record and record["pgd"]:
             counts, attack = record["pgd"]["adversarial_predictions"], record["pgd"]["settings"]
             row |= {"test ε": f"{attack['epsilon']:g}/255", "PGD": f"{attack['steps']}x{attack['restarts']}"}
             row["top class %"] = f"{100 * max(counts) / sum(counts):.0f}"
             row["classes"] = f"{np.exp(entropy(counts)):.1f}"
-            shared = same_images(record, "pgd")
-            if shared is not None:
-                row["PGD %, its images"] = f"{100 * shared.mean():.1f}"
+            for name, kind in (("PGD", "pgd"), ("R", "margin")):
+                shared = same_images(record, kind)
+                if shared is not None:
+                    row[f"{name} %{ON_ITS_IMAGES}"] = f"{100 * shared.mean():.1f}"
         table[label(key)] = row
-    columns = ["trained", "train ε", "epochs", "lr", "seed", "judged on", "test ε", "PGD", *ACCURACIES]
-    columns += ["PGD %, its images", "top class %", "classes"]
+    columns = ["network", *NORMALISATION, "starts from", "trained", "train ε", "epochs", "lr", "weight decay"]
+    columns += ["seed", "judged on", "test ε", "PGD", *ACCURACIES]
+    columns += [f"PGD %{ON_ITS_IMAGES}", f"R %{ON_ITS_IMAGES}", "top class %", "classes"]
     table = pd.DataFrame.from_dict(table, orient="index", columns=columns, dtype=object)
     return table.fillna("–").rename_axis("model")
 

@@ -68,12 +68,12 @@ def parts(networks):
         if (by_apgd != attack["square"]).any():
             late.append(record)
     judged = [r for r in attacked if r["run"]["epsilon"] and not trust.constant(r)]
-    groups = {"BN-only AT networks": [], "others trained adversarially": []}
-    of_bn, of_others = groups
+    of_bn, of_others = [], []
     for record in judged:
-        group = of_bn if record["run"]["trainable"] == "bn" else of_others
         taken = same_images(record, "pgd").mean() - record["autoattack"]["robust"].mean()
-        groups[group].append(100 * taken)
+        group = of_bn if record["run"]["trainable"] == "bn" else of_others
+        group.append(100 * taken)
+    groups = {"BN-only AT networks": of_bn, "others trained adversarially": of_others}
     said = [
         f"by {min(points):.1f} to {max(points):.1f} points in {len(points)} {group}"
         for group, points in groups.items()

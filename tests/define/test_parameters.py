@@ -70,6 +70,7 @@ def test_a_network_without_bn_is_refused_where_bn_is_trained():
         ("finetune", dict(norm="none", trainable="norm"), "there is no such layer"),
         ("scratch", dict(norm="group", trainable="norm", gamma_start="uniform"), "where norm is group"),
         ("pretrain", dict(arch="linear", gamma_start="uniform"), "where arch has no BN"),
+        ("finetune", dict(gamma_start="uniform"), "where a trained network is the start"),
         ("pretrain", dict(arch="a:make", gamma_start="zero"), "where arch is no ResNet of bnat's"),
     ],
 )

@@ -187,7 +187,11 @@ def test_statistics_of_other_images_stand_beside_the_network_s_own():
 def test_condensation_says_which_trainings_took_off():
     measured = dict(clean=np.array([0.1, 0.2, 0.6, 0.9]), adversarial=np.array([0.1, 0.2, 0.6, 0.95]))
     stayed, clean = (
-        dict(condensation=found, run=dict(epsilon=eps, data="cifar10"), history=[dict(train_loss=2.3)])
+        dict(
+            condensation=found,
+            run=dict(epsilon=eps, data="cifar10", trainable="?"),
+            history=[dict(train_loss=2.3)],
+        )
         for found, eps in ((measured, 8.0), (measured, 0.0))
     )
     rows = {"random": {10: stayed, 11: stayed | dict(condensation=None)}, "standard": {10: clean}}
@@ -200,7 +204,25 @@ def test_condensation_says_which_trainings_took_off():
     arm = "BN-only AT, random features"
     assert f"{arm}, took off 0.90 (1); {arm}, did not 0.90 (1)" in said
     assert said.endswith("; Standard training 0.90 (1).")
+    for seeds, part in ((rows["random"], "bn"), (rows["standard"], "all")):
+        for record in seeds.values():
+            record["run"] = record["run"] | dict(trainable=part)
+    said = norm_tables.said_of_condensation(rows)
+    assert said.endswith("take off: BN alone trained 0.90 to 0.90 (1), all weights 0.90 to 0.90 (1).")
     assert norm_tables.said_of_condensation({"random": {}}) == "Not yet run."
+
+
+def test_small_gammas_of_both_arms_are_compared_at_the_same_rate():
+    def tuned(*gamma):
+        return {1: dict(bn={"bn1": dict(gamma=np.array(gamma))})}
+
+    arms = {
+        "finetuned": {0.2: tuned(0.0, 1.0), 0.8: tuned(0.0, 0.0)},
+        "random": {0.8: tuned(1.0, 1.0, 0.0, 0.0)},
+    }
+    said = norm_tables.said_of_gamma(arms)
+    assert said == "At the same rate, % (seeds): at 0.8 trained features 100.0 (1), random ones 50.0 (1)."
+    assert norm_tables.said_of_gamma({}) == "Not yet run at the same rate."
 
 
 def test_dead_channels_are_counted_where_a_relu_follows():

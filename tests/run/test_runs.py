@@ -691,3 +691,4 @@ def test_settings_are_shown_whole(root):
     exp = experiment("scratch", **FAST)
     shown = tables.settings(exp).data
     assert ">0.0005<" in shown and f">{exp.name}<" in shown
+    assert "radius of the training attack in 1/255" in shown

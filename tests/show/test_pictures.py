@@ -35,4 +35,4 @@ def test_a_record_shows_what_the_network_says_of_an_image_and_of_its_attack(tmp_
 def test_the_original_stands_above_where_the_data_are(monkeypatch, tmp_path):
     images = np.zeros((1, 3, 32, 32), np.uint8)
     monkeypatch.setattr(pictures.datasets, "first_test_images", lambda exp, n: images)
-    assert said(tmp_path)[0] == "original"
+    assert said(tmp_path)[0] == "original: cat"

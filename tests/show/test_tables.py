@@ -459,3 +459,17 @@ def test_the_controls_that_did_not_take_off_are_named():
         found["random_head"][seed] |= STAYED
     assert sentences.stayed(found) == f"Did not take off: {label('random_head')} (seeds 10, 12)."
     assert sentences.stayed(dict(finetuned_head=seeds(20))) == ""
+
+
+def test_a_training_of_random_features_is_told_beside_those_of_other_seeds():
+    run = dict(data="cifar10", epsilon=8.0, step="scratch", lr=0.8)
+    others = {
+        f"run {seed}": record(rate, run=run | dict(seed=seed), losses=(loss,))
+        for seed, rate, loss in ((10, 10.6, 2.29), (11, 17.1, 2.1), (12, 19.5, 2.1))
+    }
+    others["of another rate"] = record(50, run=run | dict(seed=13, lr=0.2), losses=(2.1,))
+    said = sentences.said_of_take_off(others["run 10"], others)
+    assert said.startswith("**This training did not take off**") and said.endswith(
+        "Of the 3 runs that differ in the seed alone 2 took off (R 17.1 to 19.5 %)."
+    )
+    assert "runs that differ" not in sentences.said_of_take_off(others["of another rate"], others)
