@@ -222,7 +222,7 @@ FOLDED_INTO = {nn.Conv2d: nn.BatchNorm2d, nn.Linear: nn.BatchNorm1d}
 NONE_FOLDED = 1.2  # times as long takes an AT step of ResNet-20 if nothing folds (benchmarks/README.md)
 
 
-def _obstacle(node, modules, calls):
+def _obstacle(node, modules, calls, names):
     """Why the BN that a node of the graph calls is not one layer with what stands before it, or ""."""
     bn, before = modules[node.target], node.args[0] if node.args else None
     layer = modules[before.target] if getattr(before, "op", None) == "call_module" else None
@@ -232,6 +232,8 @@ def _obstacle(node, modules, calls):
         return "without running statistics"
     if calls[before.target] > 1 or calls[node.target] > 1:
         return "used more than once, or the layer before it is"
+    if names[layer] > 1 or names[bn] > 1:  # state_dict has its tensors twice, which one fold does not change
+        return "registered under two names, or the layer before it is"
     if len(before.users) > 1:
         return "what enters it is used elsewhere too"
     if layer._forward_hooks or layer._forward_pre_hooks or bn._forward_hooks:
@@ -249,9 +251,10 @@ def _foldable(model):
         why = str(error).split("\n")[0]
         return [], dict.fromkeys(left, f"torch.fx cannot trace the network: {why}")
     calls = Counter(node.target for node in nodes)
+    names = Counter(module for _, module in model.named_modules(remove_duplicate=False))
     for node in nodes:
         if node.op == "call_module" and node.target in left:
-            left[node.target] = _obstacle(node, modules, calls)
+            left[node.target] = _obstacle(node, modules, calls, names)
             if not left[node.target]:
                 folded.append((node.args[0].target, node.target))
     return folded, {path: why for path, why in left.items() if why}

@@ -196,6 +196,49 @@ def test_a_bn_of_two_convolutions_stays_and_one_behind_a_linear_layer_folds():
         assert_folds(Awkward().to(bnat.DEVICE), torch.rand(8, 1, 8, 8, device=bnat.DEVICE), left=2)
 
 
+class ListedTwice(nn.Module):
+    """A convolution and its BN with a name each, and with those that a list of both gives them."""
+
+    def __init__(self, kind, bias):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(1, 4, 3, bias=bias), nn.BatchNorm2d(4)
+        self.features = kind(self.conv1, self.bn1)
+        self.conv2, self.bn2, self.fc = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Linear(144, 10)
+
+    def forward(self, x):
+        x = torch.relu(self.bn1(self.conv1(x)))
+        return self.fc(torch.relu(self.bn2(self.conv2(x))).flatten(1))
+
+
+@pytest.mark.parametrize("kind", [nn.Sequential, lambda *layers: nn.ModuleList(layers)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_bn_that_is_registered_twice_stays_and_the_others_fold(kind, bias):
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match=r"^1 of 2 BN .*: bn1 \(registered under two names"):
+        assert_folds(
+            ListedTwice(kind, bias).to(bnat.DEVICE), torch.rand(8, 1, 8, 8, device=bnat.DEVICE), left=1
+        )
+
+
+class Tied(nn.Module):
+    """Two convolutions of one weight, a BN behind each."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4)
+        self.conv2, self.bn2 = nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4)
+        self.conv2.weight, self.fc = self.conv1.weight, nn.Linear(256, 10)
+
+    def forward(self, x):
+        x = torch.relu(self.bn1(self.conv1(x.expand(-1, 4, -1, -1))))
+        return self.fc(torch.relu(self.bn2(self.conv2(x))).flatten(1))
+
+
+def test_layers_that_share_a_weight_fold():
+    torch.manual_seed(0)
+    assert_folds(Tied().to(bnat.DEVICE), torch.rand(8, 1, 8, 8, device=bnat.DEVICE))
+
+
 class Branching(nn.Module):
     """A network whose forward branches on the images, which no graph can say."""
 
