@@ -35,6 +35,13 @@ AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")  # the components of versi
 FEWEST_CLASSES = {"apgd-t": 4, "fab-t": 2}  # a target beside the label; apgd-t's loss looks at four logits
 
 
+def _one_of(name, key, allowed):
+    """allowed[key]; ValueError, which names the keys: that one is none of them."""
+    if key not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {key!r}")
+    return allowed[key]
+
+
 # ---------------------------------------------------------------------------------------------- data
 def _digits(root, train, download):
     """A split of scikit-learn's digits, as each reader below: uint8 [N, C, H, W], int64 [N]."""
@@ -83,15 +90,15 @@ def load_data(name, data_dir=None, download=True):
     """A dataset as tensors on the device: {"train", "held_out", "test": (uint8 [N, C, H, W], int64 [N])}.
 
     name: a key of DATASETS. All but "digits" are looked for in `data_folder(data_dir)` and, if `download`,
-    downloaded there. The held-out images are the last of the training set. ValueError: no whole data.
+    downloaded there. The held-out images are the training set's last. ValueError: no such name or no data.
     """
-    root = data_folder(data_dir)
+    root, info = data_folder(data_dir), _one_of("name", name, DATASETS)
     try:
-        train, test = (DATASETS[name]["read"](root, part, download) for part in (True, False))
+        train, test = (info["read"](root, part, download) for part in (True, False))
     except (OSError, RuntimeError) as error:
         why = str(error or type(error).__name__).split("\n")[0]
         raise ValueError(f"data_dir (BNAT_DATA) must hold the files of {name}, got '{root}': {why}") from None
-    held = -DATASETS[name]["held_out"]
+    held = -info["held_out"]
     splits = dict(train=[t[:held] for t in train], held_out=[t[held:] for t in train], test=test)
     return {key: tuple(t.to(DEVICE) for t in pair) for key, pair in splits.items()}
 
@@ -158,15 +165,17 @@ def network(arch, data="cifar10", normalize=True, norm_layer=nn.BatchNorm2d):
     arch: a key of ARCHS. ResNet-20/56 as in He et al. 2016, section 4.2, but with projection shortcuts;
     x0.5, x2, x4: times as wide; ResNet-18 with the 3x3 stem usual on CIFAR; blocks are torchvision's.
     normalize: False takes the images as they are. norm_layer: what a ResNet has behind its convolutions.
+    ValueError: no such arch or data.
     """
-    info, channels = DATASETS[data], len(DATASETS[data]["mean"])
+    sizes, info = _one_of("arch", arch, ARCHS), _one_of("data", data, DATASETS)
+    channels = len(info["mean"])
     if arch == "linear":
         layers, features = [("flatten", nn.Flatten())], channels * info["size"] ** 2
     elif arch == "perceptron":
         hidden = [("hidden", nn.Linear(channels * 64, 512)), ("relu", nn.ReLU(True))]
         layers, features = [("pool", nn.AdaptiveAvgPool2d(8)), ("flatten", nn.Flatten()), *hidden], 512
     else:
-        layers, features = _resnet_layers(channels, norm_layer, *ARCHS[arch])
+        layers, features = _resnet_layers(channels, norm_layer, *sizes)
     mean, std = (info["mean"], info["std"]) if normalize else ((0.0,) * channels, (1.0,) * channels)
     layers = [("normalize", Normalize(mean, std)), *layers, ("fc", nn.Linear(features, info["classes"]))]
     model = nn.Sequential(OrderedDict(layers))
@@ -187,10 +196,11 @@ TRAINABLE = {
 
 
 def set_trainable(model, part):
-    """Freeze all but a part of `model`, a key of TRAINABLE; what is left to train (ValueError: nothing)."""
+    """Freeze all but `part`, a key of TRAINABLE; what is left to train. ValueError: no such key, nothing."""
+    kind = _one_of("trainable", part, TRAINABLE)[0]
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(isinstance(module, TRAINABLE[part][0]))
+            parameter.requires_grad_(isinstance(module, kind))
     chosen = [p for p in model.parameters() if p.requires_grad]
     if not chosen:
         kinds = sorted({type(m).__name__ for m in model.modules() if len(m._parameters)})
@@ -400,10 +410,12 @@ def train(
     part, of weights that the caller has chosen and unfrozen; progress: a bar's title; compiled: the attacked
     network by torch.compile. Yielded is all that is needed to go on: {epoch, loss, accuracy, seconds, model,
     optimizer}. state: such an item, to go on from. FloatingPointError if a loss is not finite. ValueError
-    for fewer images than a batch.
+    for fewer images than a batch, no such trainable or schedule.
     """
     if batch_size > len(labels):
         raise ValueError(f"batch_size must be at most the number of images, {len(labels)}, got {batch_size}")
+    statistics = _one_of("trainable", trainable, TRAINABLE)[1]
+    points, shares = _one_of("schedule", schedule, SCHEDULES)
     exact()
     if trainable == "bn_stats":
         lr = 0.0  # γ and β stay, bit for bit, while the statistics follow
@@ -415,7 +427,7 @@ def train(
     attacked = fold_bn(model, fast_dtype()) if eps else None
     if attacked and compiled:
         attacked.compile(dynamic=False, mode="reduce-overhead" if DEVICE.type == "cuda" else None)
-    step = dict(eps=eps, step_size=step_size, steps=steps, statistics=TRAINABLE[trainable][1])
+    step = dict(eps=eps, step_size=step_size, steps=steps, statistics=statistics)
     total = dict(total=updates * epochs, initial=updates * done, disable=progress is None or done == epochs)
     with tqdm(**total, desc=progress, delay=3, mininterval=5) as bar:
         for epoch in range(done, epochs):
@@ -423,7 +435,6 @@ def train(
             torch.manual_seed(seed + 1_000_003 * (epoch + 1))
             order = torch.randperm(len(labels), device=DEVICE)
             results = []
-            points, shares = SCHEDULES[schedule]
             moments = (epoch + np.arange(1, updates + 1) / updates) / epochs
             rates = np.interp(moments, points, np.multiply(shares, lr)).tolist()
             for update in range(updates):  # a last, smaller batch is left out: static shapes

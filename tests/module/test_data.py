@@ -89,6 +89,15 @@ def test_a_network_has_the_classes_of_its_data(dataset):
     assert bnat.network("resnet8", dataset[0]).fc.out_features == DATASETS[dataset[0]]["classes"]
 
 
+def test_data_and_networks_of_no_such_name_are_refused_with_the_names_there_are(tmp_path):
+    with pytest.raises(ValueError, match="^name must be one of digits, cifar10, .*, got 'mnist'$"):
+        bnat.load_data("mnist", tmp_path)
+    with pytest.raises(ValueError, match="^data must be one of digits, cifar10, .*, got 'mnist'$"):
+        bnat.network("resnet20", "mnist")
+    with pytest.raises(ValueError, match="^arch must be one of resnet8, .*, perceptron, got 'resnet34'$"):
+        bnat.network("resnet34")
+
+
 def test_missing_data_is_said_with_the_reason(tmp_path, monkeypatch):
     def offline(*_, **__):
         raise OSError("no network")

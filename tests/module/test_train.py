@@ -141,6 +141,19 @@ def test_a_network_without_the_part_to_train_is_refused(digits):
         next(bnat.train(model, *digits["train"], epochs=1, lr=0.1, trainable="bn", pad=1))
 
 
+@pytest.mark.parametrize("given", [dict(trainable="x"), dict(schedule="x")])
+def test_a_part_or_schedule_of_no_such_name_is_refused_with_the_names_there_are(digits, given):
+    names = {"trainable": "all, bn, norm, .*", "schedule": "cycle, steps"}
+    (name,) = given
+    with pytest.raises(ValueError, match=f"^{name} must be one of {names[name]}, got 'x'$"):
+        last(start(), *digits["train"], epochs=1, **given)
+
+
+def test_set_trainable_names_the_parts_there_are():
+    with pytest.raises(ValueError, match="^trainable must be one of all, bn, .*, got 'x'$"):
+        bnat.set_trainable(start(), "x")
+
+
 def test_decay_towards_1_leaves_the_gamma_of_an_idle_channel_at_1(digits):
     """What no gradient moves is moved by decay alone."""
     found = {}
