@@ -125,6 +125,14 @@ def test_evaluate_sees_a_constant_classifier_as_such():
     assert (result["adversarial_predictions"] == 3).all()
 
 
+@pytest.mark.parametrize("attack", [bnat.evaluate, bnat.multi_targeted])
+def test_a_network_without_finite_logits_is_refused_where_it_would_predict_class_0(digits, attack):
+    model = bnat.network("resnet8", "digits")
+    nn.init.constant_(model.fc.bias, torch.nan)
+    with pytest.raises(FloatingPointError, match="^the network's logits are not finite, so it predicts no"):
+        attack(model, *digits["test"], eps=0.1, steps=1)
+
+
 def with_statistics(model, x):
     """The model in eval mode, with γ, β and running statistics that are not the initial ones."""
     with torch.no_grad():
