@@ -34,9 +34,13 @@ def checkpoint(exp):
 
 
 def save_weights(model, start, path):
-    """Write the tensors of `model` in which it differs from `start`, a state_dict."""
+    """Write the tensors of `model` in which it differs from `start`, a state_dict.
+
+    Each is a copy: safetensors refuses tensors that share memory, as tied weights do.
+    """
     moved = {name: t for name, t in model.state_dict().items() if not torch.equal(t, start[name])}
-    records.write(path, save({name: t.cpu().contiguous() for name, t in moved.items()}))
+    copies = {name: t.cpu().clone(memory_format=torch.contiguous_format) for name, t in moved.items()}
+    records.write(path, save(copies))
 
 
 def why_not(record, start, kept):

@@ -28,6 +28,20 @@ def three():
 
 def coloured(num_classes):
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, num_classes))
+
+def tied(num_classes):
+    hidden, again = nn.Linear(64, 64), nn.Linear(64, 64)
+    again.weight = hidden.weight
+    return nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), again, nn.ReLU(), nn.Linear(64, num_classes))
+
+class Twice(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)
+        self.layers, self.fc = nn.ModuleList([self.conv, self.bn]), nn.Linear(144, num_classes)
+
+    def forward(self, x):
+        return self.fc(self.bn(self.conv(x)).relu().flatten(1))
 """
 )
 
@@ -61,6 +75,14 @@ def test_a_user_s_own_network_takes_options(root, mine):
         for options in (dict(width=8), None)
     )
     assert networks.build(wide.run).net[0].out_channels == 8 and wide.name != usual.name
+
+
+@pytest.mark.filterwarnings("ignore:1 of 1 BN are not folded")
+@pytest.mark.parametrize("function", ["tied", "Twice"])
+def test_a_network_with_a_tensor_under_two_names_is_kept_whole(root, mine, function):
+    exp, record = made("pretrain", arch=f"{mine}:{function}")
+    assert digest(network(exp.name, trust_code=True)) == record["weights"]
+    assert not list((exp.out / "checkpoints").glob("*.pt"))
 
 
 def test_another_source_makes_another_run(root, mine, tmp_path):
