@@ -286,19 +286,19 @@ def _warn_of(left, count):
     warnings.warn(f"{message} as long: {'; '.join(said)}", stacklevel=3)
 
 
-def fold_bn(model, dtype=torch.float32, into=None):
+def fold_bn(model, dtype=torch.float32, into=None, warn=True):
     """A frozen eval-mode copy of a network, each BN folded into the convolution or linear layer before it.
 
     Exact up to rounding, since BN is affine in eval mode. dtype: of the layers after a `Normalize` that
-    comes first, else float32. into: an earlier result, to be brought up to date. A warning names the BN that
-    do not fold, and why: they have no such layer, or torch.fx cannot trace a forward that branches.
+    comes first, else float32. into: an earlier result, to be brought up to date. warn: name the BN that do
+    not fold, and why: they have no such layer, or torch.fx cannot trace a forward that branches.
     """
     if into is None:
         into = copy.deepcopy(model).eval().requires_grad_(False)
         count = sum(isinstance(module, BN) for module in into.modules())
         into.folded, left = _foldable(into)
         first = getattr(into, "normalize", None)
-        _warn_of(left, count)
+        _warn_of(left if warn else {}, count)
         for path, bn_path in into.folded:
             layer, channels = into.get_submodule(path), into.get_submodule(bn_path).num_features
             layer.weight = nn.Parameter(layer.weight.clone(), requires_grad=False)  # it may have been shared

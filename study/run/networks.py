@@ -5,6 +5,7 @@ how a file of somebody else's weights fills it. Not here: the weights of records
 a user's code and file (define/brought.py).
 """
 
+import copy
 import importlib.util
 import inspect
 from collections import OrderedDict
@@ -59,24 +60,47 @@ def _options(function, options, classes):
     return (dict(num_classes=classes) if takes else {}) | options
 
 
-def _own(path, data, normalize, options):
-    """A user's network, the normalisation of `data` before it. ValueError: it does not give the logits."""
+JUDGED, ATTACKED, TRAINED = "", " as it is attacked", " in train mode"  # how a run uses a network
+
+
+def _logits(model, images, use):
+    """What a network, in one of these uses, makes of images; a lazy layer gets its size when it is judged."""
+    if use == JUDGED:
+        with bnat.eval_mode(model):
+            return model(images)
+    with torch.random.fork_rng():  # dropout draws, and what is drawn next must not depend on that
+        if use == TRAINED:
+            return copy.deepcopy(model).train()(images)
+        # a training warns; a filter here would make Python forget that it has, and it would warn again
+        return bnat.fold_bn(model, bnat.fast_dtype(), warn=False)(images)
+
+
+def _own(path, data, normalize, options, trains):
+    """A user's network, the normalisation of `data` before it. trains: the run does not judge it alone.
+
+    ValueError: in some use it does not give the logits of two images.
+    """
     info, function = bnat.DATASETS[data], resolve(path)
     mean, std = (info["mean"], info["std"]) if normalize else ((0.0,), (1.0,))
+    use, made = JUDGED, {}
     try:
         net = function(**_options(function, options, info["classes"]))
         model = torch.nn.Sequential(OrderedDict(normalize=bnat.Normalize(mean, std), net=net))
         model = model.to(bnat.DEVICE)
         images = torch.zeros(2, len(info["mean"]), info["size"], info["size"], device=bnat.DEVICE)
-        with torch.no_grad(), bnat.eval_mode(model):
-            shape = tuple(model(images).shape)
+        for use in (JUDGED, ATTACKED, TRAINED) if trains else (JUDGED, ATTACKED):
+            with torch.no_grad():
+                made[use] = _logits(model, images, use)
     except Exception as error:  # whatever somebody's network raises
         if is_lack_of_memory(error):
             raise
         why = str(error).split("\n")[0]
-        raise ValueError(f"arch must take images of {data}, got {path!r}: {why}") from error
-    if shape != (2, info["classes"]):
-        raise ValueError(f"arch must give {info['classes']} logits an image, got {path!r}: {shape[1:]}")
+        raise ValueError(f"arch must take images of {data}{use}, got {path!r}: {why}") from error
+    for use, logits in made.items():
+        shape = tuple(logits.shape) if torch.is_tensor(logits) else None
+        if shape != (2, info["classes"]):
+            what = type(logits).__name__ if shape is None else shape[1:]
+            raise ValueError(f"arch must give {info['classes']} logits an image{use}, got {path!r}: {what}")
     return model
 
 
@@ -84,7 +108,8 @@ def build(run, parent=None):
     """The network of a run as its seed initialises it. run, parent: those of a record, or an experiment's."""
     torch.manual_seed(run["seed"])
     if ":" in run["arch"]:
-        model = _own(run["arch"], run["data"], run.get("normalize", True), run.get("arch_options", {}))
+        given = run.get("normalize", True), run.get("arch_options", {})
+        model = _own(run["arch"], run["data"], *given, trains=run["epochs"] > 0)
     else:
         foreign = "pretrain_weights" in (parent or run)  # trained elsewhere, on images as they are
         settings = dict(normalize=run.get("normalize", not foreign), norm=run.get("norm", "batch"))

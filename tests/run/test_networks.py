@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import warnings
 
 import pytest
 import torch
@@ -18,7 +19,8 @@ from study.run.weights import digest, network
 from study.show import elsewhere
 
 MINE = (
-    OWN_NETWORK
+    "import torch"
+    + OWN_NETWORK
     + """
 def plain(num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
@@ -33,6 +35,26 @@ def tied(num_classes):
     hidden, again = nn.Linear(64, 64), nn.Linear(64, 64)
     again.weight = hidden.weight
     return nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), again, nn.ReLU(), nn.Linear(64, num_classes))
+
+class Auxiliary(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.fc = nn.Linear(64, num_classes)
+
+    def forward(self, x):
+        x = self.fc(x.flatten(1))
+        return (x, x) if self.training else x
+
+class Constant(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.fc = nn.Linear(64, num_classes)
+
+    def forward(self, x):
+        return self.fc(x.flatten(1)) @ torch.eye(10)
+
+def dropping(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(64, num_classes))
 
 class Twice(nn.Module):
     def __init__(self, num_classes):
@@ -105,6 +127,37 @@ def test_another_source_makes_another_run(root, mine, tmp_path):
 def test_a_network_that_does_not_fit_is_refused_in_a_sentence(root, mine, function, sentence):
     with pytest.raises(ValueError, match="^" + sentence.replace("(3,)", r"\(3,\)")):
         made("pretrain", arch=f"{mine}:{function}")
+
+
+def test_a_network_is_tried_as_it_will_be_trained_and_attacked(root, mine, monkeypatch):
+    monkeypatch.setattr(bnat, "fast_dtype", lambda: torch.bfloat16)
+    monkeypatch.setattr(bnat, "train", lambda *_, **__: pytest.fail("it was trained"))
+    with pytest.raises(
+        ValueError, match="^arch must give 10 logits an image in train mode, got '.*': tuple$"
+    ):
+        made("pretrain", arch=f"{mine}:Auxiliary")
+    with pytest.raises(ValueError, match="^arch must take images of digits as it is attacked, got '.*dtype"):
+        made("pretrain", arch=f"{mine}:Constant")
+    judged = experiment("pretrain", **FAST | dict(arch=f"{mine}:Auxiliary")).run | dict(epochs=0)
+    assert isinstance(networks.build(judged).net, nn.Module)
+
+
+def test_trying_a_network_draws_nothing(root, mine):
+    drawn = []
+    for epochs in (0, 1):  # without epochs train mode is not tried
+        run = experiment("pretrain", **FAST | dict(arch=f"{mine}:dropping")).run | dict(epochs=epochs)
+        networks.build(run)
+        drawn.append(torch.rand(1))
+    assert drawn[0] == drawn[1]
+
+
+def test_trying_a_network_does_not_repeat_the_warning_of_its_training(root, mine):
+    run = experiment("pretrain", **FAST | dict(arch=f"{mine}:Twice")).run
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            bnat.fold_bn(networks.build(run))
+    assert len(said) == 1 and "1 of 1 BN are not folded" in str(said[0].message)
 
 
 def test_bn_only_training_of_a_network_without_bn_says_what_it_has(root, mine):
