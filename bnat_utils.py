@@ -186,7 +186,8 @@ def network(arch, data="cifar10", normalize=True, norm_layer=nn.BatchNorm2d):
 
 
 # --------------------------------------------------------------------------------- the part that trains
-# the modules whose parameters learn, and whether BN's running statistics follow the training images
+# the modules whose parameters learn, and whether BN's running statistics follow the training images; "head"
+# is every nn.Linear of a network, not its last alone
 BN, NORM = nn.modules.batchnorm._BatchNorm, (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 TRAINABLE = {
     "all": (nn.Module, True), "bn": (BN, True), "norm": (NORM, True), "bn+head": ((BN, nn.Linear), True),
@@ -403,14 +404,17 @@ def train(
     weight_decay=5e-4, schedule="cycle", pad=4, flip=True, seed=0, optimizer=None, state=None, progress=None,
     compiled=False,
 ):  # fmt: skip
-    """Train a part of `model` on images (uint8 [N, C, H, W]) with labels (int64 [N]): an item an epoch.
+    """Train a part of `model` on images (uint8 [N, C, H, W]) with labels (int64 [N]): `epochs` items.
 
-    eps, step_size, steps: of the training attack, see `train_step`; 0 trains on clean images. trainable: a
-    key of TRAINABLE; schedule: of SCHEDULES; pad, flip: of `augment`; optimizer: in place of `sgd` over that
-    part, of weights that the caller has chosen and unfrozen; progress: a bar's title; compiled: the attacked
-    network by torch.compile. Yielded is all that is needed to go on: {epoch, loss, accuracy, seconds, model,
-    optimizer}. state: such an item, to go on from. FloatingPointError if a loss is not finite. ValueError
-    for fewer images than a batch, no such trainable or schedule.
+    lr: the peak of "cycle", the first of "steps"; schedule: one of these, the keys of SCHEDULES. eps,
+    step_size, steps: of the training attack, see `train_step`; 0 trains on clean images. trainable: a key of
+    TRAINABLE. batch_size: images an update; weight_decay: of `sgd`, on all that trains. pad, flip: of
+    `augment`, CIFAR's unless given (DATASETS has each dataset's). seed: of the order, augmentation and
+    random starts, not of the weights, which are the model's. optimizer: in place of `sgd` over that part, of
+    weights that the caller has chosen and unfrozen; weight_decay is its own then. progress: a bar's title.
+    compiled: the attacked network by torch.compile. Yielded is all that is needed to go on: {epoch, loss,
+    accuracy, seconds, model, optimizer}. state: such an item, to go on from. FloatingPointError if a loss is
+    not finite. ValueError for fewer images than a batch, no such trainable or schedule.
     """
     if batch_size > len(labels):
         raise ValueError(f"batch_size must be at most the number of images, {len(labels)}, got {batch_size}")
@@ -465,10 +469,11 @@ def _finite(logits):
 def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_size=EVAL_BATCH, progress=None):
     """Clean and PGD accuracy on images x (uint8, or float in [0, 1]; [N, C, H, W]) with labels y.
 
-    Attacked are the images classified correctly, with step eps / 4 unless given; an image broken after 5
-    steps or a restart leaves. Gradients are the folded copy's in `fast_dtype`, decisions the model's own in
-    float32 and eval mode. Returns dict(clean, robust: bool [N]; clean_predictions, adversarial_predictions:
-    int64 [N], when the image left), on the CPU. FloatingPointError: logits of x itself that are not finite.
+    Attacked are the images classified correctly, `restarts` times from a random start, by `steps` steps of
+    eps / 4 unless `step_size` is given; an image broken after 5 steps or a restart leaves. eps 0: no attack,
+    robust is clean. Gradients are the folded copy's in `fast_dtype`, decisions the model's own in float32
+    and eval mode. Returns dict(clean, robust: bool [N]; clean_predictions, adversarial_predictions: int64
+    [N], when the image left), on the CPU. FloatingPointError: logits of x itself that are not finite.
     """
     exact()
     clean, adversarial, attacked = [], [], fold_bn(model, fast_dtype()) if eps else None
@@ -528,9 +533,10 @@ def multi_targeted(model, x, y, *, eps, steps=20, alive=None, batch_size=EVAL_BA
 def autoattack(model, x, y, *, eps, components=AUTOATTACK, batch_size=EVAL_BATCH, seed=0):
     """Which images survive AutoAttack, version "standard" (Croce & Hein 2020), by its authors' package.
 
-    Attacked with BN folded, in float32. Returns {component: bool [N]}, in their order: what survives it and
-    those before, so the last is the result. components: fewer make an attack of their own, not AutoAttack.
-    Of at most nine other classes each is a target; a component that has too few (FEWEST_CLASSES) is left out.
+    Attacked with BN folded, in float32. Returns {component: bool [N], on the CPU}, in their order: what
+    survives it and those before, so the last is the result. components: fewer make an attack of their own,
+    not AutoAttack. Of at most nine other classes each is a target; a component that has too few
+    (FEWEST_CLASSES) is left out.
     """
     from pyautoattack import AutoAttack
 

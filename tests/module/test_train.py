@@ -1,5 +1,8 @@
 """The training loop: a generator that hands its state out after every epoch."""
 
+import inspect
+import re
+
 import pytest
 import torch
 from conftest import bnat
@@ -19,6 +22,11 @@ def last(model, images, labels, **settings):
     """The last item of a training."""
     *_, item = bnat.train(model, images, labels, **QUICK | settings)
     return item
+
+
+def test_every_parameter_of_a_training_is_explained():
+    words = set(re.findall(r"\w+", inspect.getdoc(bnat.train)))
+    assert inspect.signature(bnat.train).parameters.keys() <= words
 
 
 def test_fewer_images_than_a_batch_are_refused(digits):
