@@ -190,12 +190,22 @@ def say_left_out(measured):
         say(f"AutoAttack: {', '.join(ran)}; not {', '.join(left_out)}, which needs more classes")
 
 
+def record_of(exp, weights):
+    """The record of an experiment whose network has these weights, committed or made here, or None.
+
+    Two trainings may have left other weights under one name.
+    """
+    for order in (folders(exp), folders(exp)[::-1]):
+        record = read_record(*order)
+        if record and record["weights"] == weights:
+            return record
+    return None
+
+
 def evaluate(exp, model, weights, data):
     """Make and write the evaluations of an experiment that its record does not have yet."""
     home, wanted = exp.out / "records" / exp.name, plan.evaluations(exp)
-    orders = (folders(exp), folders(exp)[::-1])  # two trainings may have left other weights under one name
-    both = (read_record(*order) for order in orders)
-    earlier = next(dict(record["evaluations"]) for record in both if record["weights"] == weights)
+    earlier = dict(record_of(exp, weights)["evaluations"])
     for name, settings in wanted.items():
         if name in earlier:
             continue
@@ -241,9 +251,9 @@ def run(exp):
     with lock(exp):
         if record := load_record(exp):  # by now: the process that held the lock has made it
             return record
-        known = read_record(*folders(exp))
-        model = trained(exp) if known else None
-        if model is None or digest(model) != known["weights"]:
+        model = trained(exp)
+        known = None if model is None else record_of(exp, digest(model))
+        if known is None:
             model, known = make(exp, data)
         prune(exp)
         evaluate(exp, model, known["weights"], data)

@@ -60,20 +60,25 @@ def why_not(record, start, kept):
     )
 
 
-def _kept(name):
-    """The record of a name and the file of its weights, or None. FileNotFoundError: no record, no weights."""
+def _kept(name, weights=None):
+    """The record of a name and the file of its weights, or None. FileNotFoundError: no record, no weights.
+
+    Two trainings may have left other weights under one name, committed and here: it is the record beside the
+    weights, those with the digest `weights` before committed ones.
+    """
     places = [root / name for root in (parameters.ROOT / "records", *parameters.ROOT.glob("out/*/records"))]
-    record = read_record(*places)
+    having = [place for place in places if (place / "weights.safetensors").exists()]
+    pairs = [(read_record(place, *places), place / "weights.safetensors") for place in having]
+    pairs = [pair for pair in pairs if pair[0]] or [(read_record(*places), None)]
+    record, file = min(pairs, key=lambda pair: bool(pair[0]) and pair[0]["weights"] != weights)
     if record is None:
         raise FileNotFoundError(f"records/{name}: no such record")
     brought.recall(record)
-    files = [place / "weights.safetensors" for place in places]
-    files = [file for file in files if file.exists()]
-    if not files and "pretrain_weights" not in record["run"]:
+    if file is None and "pretrain_weights" not in record["run"]:
         raise FileNotFoundError(
             f"records/{name}: its weights were not kept; the README says of which runs they were"
         )
-    return record, files[0] if files else None
+    return record, file
 
 
 def _filled(model, record, file):
@@ -90,17 +95,19 @@ def _filled(model, record, file):
     return model.eval()
 
 
-def network(name, trust_code=False):
+def network(name, trust_code=False, weights=None):
     """The trained network of a record, in eval mode, bit for bit (its digest is checked).
 
     name: of a folder of records/. Its weights.safetensors holds what differs from where the run started: a
     seed's initialisation or another record's network. trust_code: a record of somebody's own network names
     a function to import and to call, with arguments; only True does so, and only where its source is the
-    one that is recorded. FileNotFoundError: no such record, or a run of the first study or of tuning,
-    whose weights were not kept. ValueError: other weights than the record's, as an initialisation of another
-    torch, or on a processor without AVX2, makes (it says which); code that is not trusted, or another.
+    one that is recorded. weights: a digest, of the network that is meant where a training here left another
+    than the committed one under its name; else it is the committed one. FileNotFoundError: no such record,
+    or a run of the first study or of tuning, whose weights were not kept. ValueError: other weights than the
+    record's, as an initialisation of another torch, or on a processor without AVX2, makes (it says which);
+    code that is not trusted, or another.
     """
-    record, file = _kept(name)
+    record, file = _kept(name, weights)
     run = record["run"]
     if ":" in run["arch"]:
         if not trust_code:
@@ -109,17 +116,18 @@ def network(name, trust_code=False):
                 f"{run.get('arch_options')}; if you trust that, call network(..., trust_code=True)"
             )
         refuse_other_source(run)
-    start = network(run["parent"], trust_code) if run["parent"] else build(run)
+    start = network(run["parent"], trust_code, record["initial_weights"]) if run["parent"] else build(run)
     return _filled(start, record, file)
 
 
-def recorded(exp):
+def recorded(exp, weights=None):
     """The network of an experiment from its record, as `network` gives it and with its errors.
 
     Its code is what the experiment's own `arch` names: nothing that stands in the record is called.
     """
-    record, file = _kept(exp.name)
-    return _filled(recorded(exp.parent) if exp.parent else blank(exp), record, file)
+    record, file = _kept(exp.name, weights)
+    start = recorded(exp.parent, record["initial_weights"]) if exp.parent else blank(exp)
+    return _filled(start, record, file)
 
 
 def _of_checkpoint(exp):

@@ -20,7 +20,7 @@ from study.define import parameters
 from study.define.experiment import experiment
 from study.define.rows import ROWS
 from study.measure import plan
-from study.run import records, runs, transfer, weights
+from study.run import networks, records, runs, transfer, weights
 from study.run.weights import digest, network
 from study.show import tables
 
@@ -562,6 +562,34 @@ def test_two_trainings_that_left_other_weights_under_one_name_are_not_mixed(root
     record = made("pretrain", **easy, margin_images=50)[1]
     assert record["weights"] == committed["weights"]
     assert record["margin"]["robust"].any() and record["pgd"]["robust"].any()
+
+
+@pytest.mark.parametrize("without", ["none", "finetune"])
+def test_weights_are_those_of_the_record_beside_them(root, monkeypatch, without):
+    """A committed record and one of another training here, of one name; its weights may lie in one alone."""
+
+    def other(*arguments):
+        model = networks.build(*arguments)
+        with torch.no_grad():
+            model.conv1.weight.mul_(1.01)
+        return model
+
+    changes = dict(epsilon=16, pretrain_epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(parameters, "ROOT", root / "there")
+        patch.setattr(weights, "build", other)
+        made("finetune", **changes)
+    exp, here = made("finetune", **changes)
+    shutil.copytree(root / "there" / "out" / "quick" / "records", root / "records")
+    for path in (root / "records").glob(f"{without}*/weights.safetensors"):
+        path.unlink()
+    committed = records.read_record(*records.folders(exp))
+    assert committed["weights"] != here["weights"]
+    expected = committed if without == "none" else here
+    assert digest(network(exp.name)) == digest(weights.trained(exp)) == expected["weights"]
+    monkeypatch.setattr(bnat, "train_step", lambda *_, **__: pytest.fail("it was trained again"))
+    again = made("finetune", **changes, eval_images=50)[1]
+    assert again["weights"] == digest(weights.trained(exp))
 
 
 def test_a_committed_evaluation_is_not_made_again(root):
