@@ -92,6 +92,11 @@ def recall(record):
 
 
 # ----------------------------------------------------------------------------------- code and weights
+def is_own(arch):
+    """Whether `arch` is an import path, of a user's own network, and none of bnat's."""
+    return ":" in arch
+
+
 def resolve(path):
     """The function that an import path "package.module:function" names; ValueError where there is none."""
     try:

@@ -214,7 +214,7 @@ def _run(step, p, defaults, data, parent):
 
 def _network_of(p, arch):
     """What decides the network, and its γ, beside `arch` and `data`."""
-    own = ":" in arch
+    own = brought.is_own(arch)
     if p.arch_options and not own:
         raise ValueError(f"arch_options must be left out where arch is no import path, got {p.arch_options}")
     if p.norm != "batch" and (own or not has_bn(arch)):

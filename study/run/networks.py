@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 import bnat_utils as bnat
 from study.define import normalisations
-from study.define.brought import resolve, sha256, source, weights_file
+from study.define.brought import is_own, resolve, sha256, source, weights_file
 from study.run.memory import is_lack_of_memory
 
 
@@ -107,7 +107,7 @@ def _own(path, data, normalize, options, trains):
 def build(run, parent=None):
     """The network of a run as its seed initialises it. run, parent: those of a record, or an experiment's."""
     torch.manual_seed(run["seed"])
-    if ":" in run["arch"]:
+    if is_own(run["arch"]):
         given = run.get("normalize", True), run.get("arch_options", {})
         model = _own(run["arch"], run["data"], *given, trains=run["epochs"] > 0)
     else:

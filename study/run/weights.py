@@ -109,7 +109,7 @@ def network(name, trust_code=False, weights=None):
     """
     record, file = _kept(name, weights)
     run = record["run"]
-    if ":" in run["arch"]:
+    if brought.is_own(run["arch"]):
         if not trust_code:
             raise ValueError(
                 f"records/{name}: its network is made by code of its own, {run['arch']!r} with "

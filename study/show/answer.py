@@ -8,7 +8,7 @@ other notebooks say (sentences.py).
 from study.decide import claims, rates
 from study.decide.statistics import equivalent, share
 from study.decide.verdicts import DELTA
-from study.define.rows import ARMS
+from study.define.rows import ARMS, ROWS
 from study.run import datasets
 from study.show import claim_tables, primary
 
@@ -228,11 +228,12 @@ def two_stages(rows, measure):
 
 
 def trained_longer(rows, key, title, measure):
-    """What a yardstick reaches in 30 epochs, and how far trained features are from it after their five."""
+    """What a yardstick reaches that is trained longer, and how far trained features are from it."""
+    after = f"{title} after {ROWS[key].parameters['epochs']} epochs"
     if not rows[key]:
-        return f"{title} after 30 epochs not yet run"
+        return f"{after} not yet run"
     gap = gap_of(rows, "finetuned", key, measure)
-    return f"{title} after 30 epochs {rates.text(rows[key], measure)}, trained − that {gap}"
+    return f"{after} {rates.text(rows[key], measure)}, trained − that {gap}"
 
 
 def beside(rows, measure, name):
