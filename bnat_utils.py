@@ -458,10 +458,10 @@ def train(
 
 
 # ---------------------------------------------------------------------------------------- evaluation
-def _finite(logits):
-    """The logits of images as they come. FloatingPointError: one is not finite (argmax makes NaN class 0)."""
-    if not logits.isfinite().all():
-        raise FloatingPointError("the network's logits are not finite, so it predicts no class")
+def _numbers(logits):
+    """The logits of images as they come. FloatingPointError: one is NaN, which argmax takes for the most."""
+    if logits.isnan().any():
+        raise FloatingPointError("the network's logits are NaN, so it predicts no class")
     return logits
 
 
@@ -473,14 +473,14 @@ def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_si
     eps / 4 unless `step_size` is given; an image broken after 5 steps or a restart leaves. eps 0: no attack,
     robust is clean. Gradients are the folded copy's in `fast_dtype`, decisions the model's own in float32
     and eval mode. Returns dict(clean, robust: bool [N]; clean_predictions, adversarial_predictions: int64
-    [N], when the image left), on the CPU. FloatingPointError: logits of x itself that are not finite.
+    [N], when the image left), on the CPU. FloatingPointError: logits of x itself that are NaN.
     """
     exact()
     clean, adversarial, attacked = [], [], fold_bn(model, fast_dtype()) if eps else None
     with eval_mode(model):
         for start in tqdm(range(0, len(y), batch_size), desc=progress, disable=progress is None, delay=3):
             images, labels = to_float(x[start : start + batch_size]), y[start : start + batch_size]
-            clean.append(_finite(model(images)).argmax(1))
+            clean.append(_numbers(model(images)).argmax(1))
             predictions = clean[-1].clone()
             adversarial.append(predictions)  # below it changes in place
             for _ in range(restarts if eps else 0):
@@ -517,7 +517,7 @@ def multi_targeted(model, x, y, *, eps, steps=20, alive=None, batch_size=EVAL_BA
     with eval_mode(model):
         for part in tqdm(parts, desc=progress, disable=progress is None, delay=3):
             images, labels = to_float(x[part.to(x.device)]), y[part.to(y.device)]
-            logits = _finite(model(images))
+            logits = _numbers(model(images))
             left = (logits.argmax(1) == labels).nonzero().squeeze(1)
             order = logits.scatter(1, labels[:, None], -torch.inf).argsort(1, descending=True)
             for target in order[:, :-1].T:

@@ -126,10 +126,10 @@ def test_evaluate_sees_a_constant_classifier_as_such():
 
 
 @pytest.mark.parametrize("attack", [bnat.evaluate, bnat.multi_targeted])
-def test_a_network_without_finite_logits_is_refused_where_it_would_predict_class_0(digits, attack):
+def test_a_network_whose_logits_are_nan_is_refused_where_it_would_predict_class_0(digits, attack):
     model = bnat.network("resnet8", "digits")
     nn.init.constant_(model.fc.bias, torch.nan)
-    with pytest.raises(FloatingPointError, match="^the network's logits are not finite, so it predicts no"):
+    with pytest.raises(FloatingPointError, match="^the network's logits are NaN, so it predicts no"):
         attack(model, *digits["test"], eps=0.1, steps=1)
 
 
