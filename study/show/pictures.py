@@ -37,11 +37,12 @@ def under_attack(networks, exp):
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    true = next((record["perturbations"]["label"] for record in networks.values()), [])
+    labels = next((record["perturbations"]["label"] for record in networks.values()), ())
+    true = [names[int(number)] for number in labels] or ["?"] * count
     for place in range(count):
         axes[0, 2 * place].set_title("original: not at hand")
         if images is not None:
-            axes[0, 2 * place].set_title(f"original: {names[true[place]]}" if len(true) else "original")
+            axes[0, 2 * place].set_title(f"original: {true[place]}")
             _draw(axes[0, 2 * place], images[place] / 255)
     for row, (key, record) in zip(axes[1:], networks.items(), strict=False):
         measured = record["perturbations"]

@@ -12,7 +12,7 @@ def said(data_dir):
     """The words of the figure of one network, which takes a cat for a dog."""
     cat, dog = np.eye(10)[[3]], 0.9 * np.eye(10)[[5]]
     pixels = np.zeros((1, 3, 32, 32), np.int8)
-    measured = dict(gradient=pixels, perturbation=pixels, label=np.array([3]), clean=cat, adversarial=dog)
+    measured = dict(gradient=pixels, perturbation=pixels, label=np.array([3.0]), clean=cat, adversarial=dog)
     networks = {"standard": record(perturbations=measured), "at": record()}
     figure = pictures.under_attack(networks, experiment("pretrain", data_dir=data_dir))
     drawn = [(axis.get_title(), axis.get_xlabel(), axis.get_ylabel()) for axis in figure.axes]
