@@ -100,14 +100,21 @@ def gamma_table(tuned):
 
 
 def said_of_gamma(tuned):
-    """|γ| < 0.01 after the tuning runs of both arms, {key: {lr: {seed: record}}}, at the rates of both."""
-    trained, random = (tuned.get(key, {}) for key in ARMS)
-    each = []
-    for lr in sorted(trained.keys() & random.keys()):
-        shares = (
-            mean_sd([off(flat(r, "gamma")) for r in points[lr].values()]) for points in (trained, random)
-        )
-        each.append("at {} trained features {}, random ones {}".format(f"{lr:g}", *shares))
+    """|γ| < 0.01 after the tuning runs of both arms, {key: {lr: {seed: record}}}, at the rates of both.
+
+    Of the runs that took off.
+    """
+    shares = {}
+    for key in ARMS:
+        for lr, seeds in tuned.get(key, {}).items():
+            of_started = [off(flat(record, "gamma")) for record in seeds.values() if rates.took_off(record)]
+            if of_started:
+                shares.setdefault(lr, {})[key] = mean_sd(of_started)
+    each = [
+        f"at {lr:g} trained features {of['finetuned']}, random ones {of['random']}"
+        for lr, of in sorted(shares.items())
+        if len(of) == len(ARMS)
+    ]
     return f"At the same rate, % (seeds): {'; '.join(each)}." if each else "Not yet run at the same rate."
 
 

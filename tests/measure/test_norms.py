@@ -213,8 +213,9 @@ def test_condensation_says_which_trainings_took_off():
 
 
 def test_small_gammas_of_both_arms_are_compared_at_the_same_rate():
-    def tuned(*gamma):
-        return {1: dict(bn={"bn1": dict(gamma=np.array(gamma))})}
+    def tuned(*gamma, loss=2.1):
+        run = dict(bn={"bn1": dict(gamma=np.array(gamma))}, run=dict(data="cifar10"))
+        return {1: run | dict(history=[dict(train_loss=loss)])}
 
     arms = {
         "finetuned": {0.2: tuned(0.0, 1.0), 0.8: tuned(0.0, 0.0)},
@@ -222,6 +223,8 @@ def test_small_gammas_of_both_arms_are_compared_at_the_same_rate():
     }
     said = norm_tables.said_of_gamma(arms)
     assert said == "At the same rate, % (seeds): at 0.8 trained features 100.0 (1), random ones 50.0 (1)."
+    arms["random"][0.2] = tuned(1.0, 1.0, loss=2.3)  # it did not take off
+    assert norm_tables.said_of_gamma(arms) == said
     assert norm_tables.said_of_gamma({}) == "Not yet run at the same rate."
 
 
