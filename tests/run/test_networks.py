@@ -412,7 +412,8 @@ def test_every_notebook_reads_a_user_s_own_network(root, mine):
         execute(notebook, **own)
         text = (root / "out" / "quick" / "figures" / f"{table}.csv").read_text()
         assert "BN-only AT, trained" in text, table
-        assert notebook == "08_inside" or "not yet run" in text, table
+        missing = "not measured" if notebook == "04_robustness" else "not yet run"
+        assert notebook == "08_inside" or missing in text, table
     text = (root / "out" / "quick" / "figures" / "04_all_records.csv").read_text()
     assert made["name"] in text
 
@@ -422,4 +423,4 @@ def test_fine_tuning_the_affine_parameters_of_another_normalisation_renders(tmp_
     small = dict(FAST, epochs=1, pretrain_epochs=1, norm="layer", trainable="norm")
     given = [word for name, value in small.items() for word in ("-p", name, str(value))]
     run("papermill", "notebooks/02_bn_finetune.ipynb", "out.ipynb", *given, cwd=folder)
-    assert "moved, median" in (folder / "out.ipynb").read_text()
+    assert "median |change|" in (folder / "out.ipynb").read_text()
