@@ -30,7 +30,7 @@ def before_after(parent, record):
         axis.axline((0, 0), slope=1, color="grey", linestyle=":", linewidth=1)
         axis.set(xlabel=f"{symbol} before", ylabel=f"{symbol} after", title=f"{before.size:,} channels")
         axis.set(xlim=limits, ylim=limits, aspect="equal")
-        figure.colorbar(counted, ax=axis, label="channels", shrink=0.8, pad=0.03)
+        figure.colorbar(counted, ax=axis, shrink=0.8).ax.set_title("channels", fontsize=7)
         text = f"{symbol}: median |change| {np.median(np.abs(after - before)):.3f}"
         run = record["run"]
         if (before != after).any() and "gamma_decay" not in run:

@@ -73,9 +73,7 @@ def gamma_beta_table(pairs):
         start_beta = f"{np.median(b0):+.2f}" if known else "–"
         decayed = f"{np.median(abs(g0)) * left_by_decay(record['run']):.2f}" if known else "–"
         table[label(key)] = {
-            "channels": g.size,
-            f"{BELOW} before (%)": f"{off(g0):.1f}" if known else "–",
-            f"{BELOW} (%)": f"{off(g):.1f}",
+            f"{BELOW} (%), before → after": f"{off(g0):.1f} → {off(g):.1f}" if known else f"– → {off(g):.1f}",
             "below 2 % of the layer's largest |γ| (%)": f"{far_below(record):.1f}",
             "γ < 0 (%)": f"{100 * np.mean(g < 0):.1f}",
             "γ changed sign (%)": f"{turned(g0, g):.1f}" if known else "–",

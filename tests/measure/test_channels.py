@@ -91,8 +91,8 @@ def test_moments_are_of_what_enters_a_layer(trained, digits):
 def test_gamma_and_beta_are_compared_with_where_the_run_started():
     tuned = child([0.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
     table = bn_tables.gamma_beta_table({"tuned": (tuned, PARENT), "parent": (PARENT, None)})
-    shares = ["|γ| < 0.01 (%)", "γ changed sign (%)", "β changed sign (%)"]
-    assert table.loc["tuned", shares].tolist() == ["12.5", "12.5", "100.0"]
+    shares = ["|γ| < 0.01 (%), before → after", "γ changed sign (%)", "β changed sign (%)"]
+    assert table.loc["tuned", shares].tolist() == ["0.0 → 12.5", "12.5", "100.0"]
     assert table.loc["tuned", "below 2 % of the layer's largest |γ| (%)"] == "12.5"
     assert table.loc["tuned", "median β, before → after"] == "+0.50 → -0.50"
     assert table.loc["parent", "median β, before → after"] == "+0.00 → +0.50"
