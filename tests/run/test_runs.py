@@ -684,6 +684,16 @@ def test_weights_of_c7_stay_where_a_run_starts_from_them_or_an_evaluation_is_mis
     assert drop_weights.dispensable(folder, wanted)
 
 
+def test_what_a_run_starts_from_that_is_only_planned_stays_at_the_first_seed(tmp_path, monkeypatch):
+    shutil.copy(REPOSITORY / "sweeps.yaml", tmp_path)
+    monkeypatch.setattr(drop_weights, "ROOT", tmp_path)  # without a record
+    first, later = (experiment("pretrain", norm="group", epsilon=0, seed=seed).name for seed in (10, 11))
+    assert later in drop_weights.asked() and first not in drop_weights.asked()
+    (tmp_path / "records" / "made").mkdir(parents=True)
+    (tmp_path / "records" / "made" / "run.json").write_text(json.dumps(dict(run=dict(parent=later))))
+    assert later not in drop_weights.asked()
+
+
 def test_a_report_shows_the_evaluation_on_most_images_and_a_run_the_one_it_asked_for(root):
     few, record = made("pretrain", epsilon=0, small_images=5)
     many, _ = made("pretrain", epsilon=0, small_images=20)
