@@ -82,7 +82,9 @@ def gamma_beta_table(pairs):
             "median |γ| by weight decay alone": decayed,
             "median β, before → after": f"{start_beta} → {np.median(b):+.2f}",
         }
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")
+    counts = sorted({flat(record, "gamma").size for record, _ in pairs.values()})
+    title = f"model, {' or '.join(map(str, counts))} channels"
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis(title)
 
 
 def switched_off(record):

@@ -91,6 +91,7 @@ def test_moments_are_of_what_enters_a_layer(trained, digits):
 def test_gamma_and_beta_are_compared_with_where_the_run_started():
     tuned = child([0.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
     table = bn_tables.gamma_beta_table({"tuned": (tuned, PARENT), "parent": (PARENT, None)})
+    assert table.index.name == "model, 8 channels"
     shares = ["|γ| < 0.01 (%), before → after", "γ changed sign (%)", "β changed sign (%)"]
     assert table.loc["tuned", shares].tolist() == ["0.0 → 12.5", "12.5", "100.0"]
     assert table.loc["tuned", "below 2 % of the layer's largest |γ| (%)"] == "12.5"
