@@ -215,6 +215,11 @@ def kinds():
     return [*plan.MEASUREMENTS, *(f"tuning_{kind}" for kind in plan.FOR_A_CHOICE)]
 
 
+def prefix(split):
+    """What stands before a kind that is judged on a split: nothing before that of test images."""
+    return "tuning_" if split == "tuning" else ""
+
+
 def at_epsilon(record, epsilon):
     """The record without what it has under a kind at another ε (in 1/255) than this; "evaluations" stay."""
     kept = {kind: record[kind] for kind in kinds() if record[kind]}
@@ -252,8 +257,7 @@ def read_record(*places, wanted=None, exactly=True):
         return exactly and name in wanted, plan.attack_of(settings) in alike, settings["images"]
 
     for _, e in sorted(record["evaluations"].items(), key=rank):
-        prefix = "tuning_" if e["settings"].get("split") == "tuning" else ""
-        record[prefix + e["settings"]["kind"]] = e
+        record[prefix(e["settings"].get("split")) + e["settings"]["kind"]] = e
     made = [plan.attack_of(e["settings"]) for e in record["evaluations"].values()]
     asked = next((s for s in wanted.values() if exactly or plan.attack_of(s) in made), None)
     if asked is None and record["pgd"]:

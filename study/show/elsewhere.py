@@ -7,6 +7,7 @@ the intervals (decide/statistics.py), the checks and their sentence (decide/trus
 from study.decide import rates
 from study.decide.statistics import percent, proportion
 from study.decide.trust import NOT_RUN, trust
+from study.run.records import prefix
 from study.run.terminal import say
 from study.show import trust_sentences
 
@@ -20,8 +21,7 @@ def screen(exp, record):
     for is no line.
     """
     filled = ", filled in their order" if record.get("filled_by") == "order" else ""
-    split = exp.asked.split
-    part = "tuning_" if split == "tuning" else ""
+    part = prefix(exp.asked.split)
     pgd = record[f"{part}pgd"]
     radius = f", ε = {pgd['settings']['epsilon']:g}/255" if pgd else ""
     lines = [f"{exp.run['arch']} with the weights of {exp.weights}{filled}, on {exp.run['data']}{radius}:"]
@@ -33,7 +33,7 @@ def screen(exp, record):
     if attack := record["autoattack"]:
         parts = [part for part in attack if part not in ("robust", "settings", "weights")]
         lines.append(f"  AutoAttack  {percent(proportion(attack['robust']))}, of {', '.join(parts)}")
-    images = "training images kept for tuning" if split == "tuning" else "test images"
+    images = "training images kept for tuning" if part else "test images"
     lines.append(f"  in percent [95 % interval] ({images}); R survives PGD and multi-targeted PGD")
     table = trust(record)
     looked = (table.verdict != NOT_RUN).any()
