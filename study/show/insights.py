@@ -22,19 +22,24 @@ def seeds_and_mean(axis, runs, measure, **style):
     points_and_mean(axis, {x: rates.of_seeds(seeds, measure) for x, seeds in runs.items()}, **style)
 
 
-def points_and_mean(axis, points, fill="full", marker="o", **style):
+def points_and_mean(axis, points, fill="full", marker="o", hollow=(), places=None, **style):
     """{x: {seed: number}}: a mark a seed; a line joins the means of the seeds that every x has.
 
-    Between the means of other seeds a line would show how the seeds differ.
+    Between the means of other seeds a line would show how the seeds differ. hollow: (x, seed) of the marks
+    that are; places: {x: where it is drawn}, for rows that lie side by side.
     """
     shown = {x: of_seeds for x, of_seeds in points.items() if of_seeds}
     shared = set.intersection(*map(set, shown.values())) if shown else ()
     joined = list(shown) if shared else []
     means = [np.mean([shown[x][seed] for seed in shared]) for x in joined]
-    line = axis.plot(joined, means, **style)
+    places = places or {x: x for x in points}
+    line = axis.plot([places[x] for x in joined], means, **style)
+    mark = dict(markersize=4, color=line[0].get_color())
     for x, of_seeds in shown.items():
-        mark = dict(markersize=4, color=line[0].get_color(), fillstyle=fill)
-        axis.plot([x] * len(of_seeds), list(of_seeds.values()), marker, **mark)
+        axis.plot([places[x]] * len(of_seeds), list(of_seeds.values()), marker, fillstyle=fill, **mark)
+        inside = [number for seed, number in of_seeds.items() if (x, seed) in hollow]
+        if inside:
+            axis.plot([places[x]] * len(inside), inside, marker, markerfacecolor="white", **mark)
 
 
 # ------------------------------------------------------------------------------------------- 06_features
@@ -122,15 +127,19 @@ def along(axis_points, xlabel, measures, log=True):
     return figure
 
 
-def mark_stayed(axis, key, points):
-    """Hollow marks for the adversarial trainings of random features that did not take off.
+def stayed(key, points):
+    """(x, seed) of a row's {x: {seed: record}}: the AT of random features that did not take off."""
+    return {
+        (x, seed)
+        for x, seeds in points.items()
+        for seed, record in seeds.items()
+        if key in OVER_RANDOM and not rates.took_off(record)
+    }
 
-    points: a row's {x: {seed: record}}, drawn before by `seeds_and_mean`.
-    """
-    for x, seeds in points.items() if key in OVER_RANDOM else ():
-        stayed = {seed: record for seed, record in seeds.items() if not rates.took_off(record)}
-        reached = list(rates.of_seeds(stayed, rates.ROBUST).values())
-        axis.plot([x] * len(reached), reached, "o", markersize=4, color=colour(key), markerfacecolor="white")
+
+def side_by_side(rows):
+    """{key: step to the right} of rows at the same x, about the middle."""
+    return {key: number - (len(rows) - 1) / 2 for number, key in enumerate(rows)}
 
 
 def against_radius(radii, gaps, clean):
@@ -140,14 +149,15 @@ def against_radius(radii, gaps, clean):
     ε = 0. Hollow: an adversarial training of random features that did not take off.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.8))
-    for key, points in radii.items():
-        seeds_and_mean(left, points, rates.ROBUST, label=label(key), color=colour(key))
-        mark_stayed(left, key, points)
-    for key, points in gaps.items():
-        points_and_mean(right, {0: clean} | points, color=colour(key))
+    for key, step in side_by_side(radii).items():
+        places = {eps: eps + 0.12 * step for eps in [0, *radii[key]]}
+        style = dict(color=colour(key), hollow=stayed(key, radii[key]), places=places)
+        seeds_and_mean(left, radii[key], rates.ROBUST, label=label(key), **style)
+        if key in gaps:
+            points_and_mean(right, {0: clean} | gaps[key], **style)
     right.axhline(0, color="grey", linewidth=0.8)
     left.set(ylabel="R (%)", title="robust accuracy", ylim=(0, None))
-    right.set(ylabel="points of R (at 0: clean accuracy)", title="trained features less those")
+    right.set(ylabel="points of R\n(at 0: clean accuracy)", title="trained features less those")
     values = sorted({eps for points in radii.values() for eps in points})
     for axis, ticks in ((left, values), (right, [0, *values])):
         axis.set(xlabel="ε of training and attack (1/255)")
@@ -162,9 +172,10 @@ def capacity(sizes, perceptron):
     Hollow: as in `against_radius`.
     """
     figure, axis = plt.subplots(figsize=(4.2, 2.9))
-    for key, points in sizes.items():
-        seeds_and_mean(axis, points, rates.ROBUST, label=label(key), color=colour(key))
-        mark_stayed(axis, key, points)
+    for key, step in side_by_side(sizes).items():
+        places = {size: size * 1.02**step for size in sizes[key]}
+        style = dict(color=colour(key), hollow=stayed(key, sizes[key]), places=places)
+        seeds_and_mean(axis, sizes[key], rates.ROBUST, label=label(key), **style)
     reached = list(rates.of_seeds(perceptron, rates.ROBUST).values())
     if reached:
         style = dict(color=colour("perceptron"), linestyle=":", label=label("perceptron"))

@@ -7,7 +7,7 @@ Decided here: how a result is put into words, from numbers alone. Not here: the 
 import numpy as np
 
 from study.decide import axes, rates, take_off, trust
-from study.decide.statistics import mean_sd
+from study.decide.statistics import mean_sd, t_interval
 from study.define.rows import label, short
 
 
@@ -183,17 +183,31 @@ def said_of_budget(rows):
 
 
 def said_of_gap(gaps, clean):
-    """By how much trained features are ahead at each ε: a line a row of `decide.axes.gaps`.
+    """By how much trained features are ahead at each ε, and where: a line a row of `decide.axes.gaps`.
 
     clean: the same at ε = 0, {seed: points} of clean accuracy, after clean training of what learns there.
     """
     lines = []
     for key, points in gaps.items():
-        by_radius = [f"ε = 0: {rates.points(clean)}"] if clean else []
-        by_radius += [f"{eps:g}/255: {rates.points(of_seed)}" for eps, of_seed in points.items()]
+        by_radius = {"ε = 0": clean} if clean else {}
+        by_radius |= {f"{eps:g}/255": of_seed for eps, of_seed in points.items()}
         if len(points) > 1:
-            lines.append(f"- Trained features less {label(key)}, points (seeds), {'; '.join(by_radius)}.")
+            said = "; ".join(f"{eps}: {rates.points(of_seed)}" for eps, of_seed in by_radius.items())
+            lines.append(
+                f"- Trained features less {label(key)}, points (seeds), {said}. {where_ahead(by_radius)}"
+            )
     return "\n".join(lines) or "Not yet run at other ε than the study's."
+
+
+def where_ahead(by_radius):
+    """At which ε trained features are ahead on every seed, and certainly, of {ε: {seed: points}}."""
+    shown = {eps: of_seed.values() for eps, of_seed in by_radius.items() if of_seed}
+    ahead = [eps for eps, points in shown.items() if min(points) > 0]
+    certain = [eps for eps, points in shown.items() if t_interval(points)[1] > 0]
+    return (
+        f"Ahead on every seed: {', '.join(ahead) or 'at no ε'}; "
+        f"the interval above 0: {', '.join(certain) or 'at no ε'}."
+    )
 
 
 def said_of_capacity(sizes, perceptron):

@@ -390,14 +390,22 @@ def test_the_gap_is_said_and_drawn_at_each_radius():
     assert said.startswith(
         f"- Trained features less {RANDOM}, points (seeds), ε = 0: +44.0 (1); 4/255: +9.5 ["
     )
+    assert said.endswith("Ahead on every seed: ε = 0, 4/255, 8/255; the interval above 0: 4/255.")
+    behind = sentences.where_ahead({"ε = 0": {10: 3.0}, "4/255": {10: 2.0, 11: -0.1}, "8/255": {}})
+    assert behind == "Ahead on every seed: ε = 0; the interval above 0: at no ε."
     assert sentences.said_of_gap(axes.gaps({"finetuned": {8: seeds(20)}, "random": {8: seeds(10)}}), {}) == (
         "Not yet run at other ε than the study's."
     )
     left, right = insights.against_radius(radii, gaps, {10: 44.0, 11: 43.0}).axes
-    assert sum(len(line.get_xdata()) for line in left.lines if line.get_markerfacecolor() == "white") == 1
+    for axis in (left, right):  # R of the training that did not take off, and the difference that it makes
+        hollow = [line.get_ydata() for line in axis.lines if line.get_markerfacecolor() == "white"]
+        assert hollow == [[10]]
     assert sorted(left.get_xticks()) == [4, 8] and sorted(right.get_xticks()) == [0, 4, 8]
     joined = right.lines[0]
-    assert list(joined.get_xdata()) == [0, 4, 8] and list(joined.get_ydata()) == [43.5, 9.5, 6.5]
+    assert list(joined.get_xdata().round()) == [0, 4, 8] and list(joined.get_ydata()) == [43.5, 9.5, 6.5]
+    marks = [line.get_xdata()[0] for line in left.lines if line.get_marker() == "o"]
+    at_eight = {place for place in marks if round(place) == 8}
+    assert len(at_eight) == 3, "rows do not lie side by side"
     plt.close("all")
 
 
