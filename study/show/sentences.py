@@ -8,7 +8,7 @@ import numpy as np
 
 from study.decide import axes, rates, take_off, trust
 from study.decide.statistics import mean_sd, t_interval
-from study.define.rows import label, short
+from study.define.rows import OVER_RANDOM, label, short
 
 
 def not_run(rows):
@@ -208,6 +208,23 @@ def where_ahead(by_radius):
         f"Ahead on every seed: {', '.join(ahead) or 'at no ε'}; "
         f"the interval above 0: {', '.join(certain) or 'at no ε'}."
     )
+
+
+def said_of_started(points_of, at):
+    """How many trainings of random features took off at each value of an axis, in a sentence, or "".
+
+    points_of: {key: {value: {seed: record}}} of `decide.axes`; at: how a value is written, as "{:g}/255".
+    """
+    each = []
+    for key in OVER_RANDOM:
+        points = points_of.get(key, {})
+        counted = []
+        for value, seeds in points.items():
+            started = [rates.took_off(record) for record in seeds.values()]
+            counted.append(f"{started.count(True)} of {len(started)} at {at.format(value)}")
+        if len(points) > 1:
+            each.append(f"{label(key)} {', '.join(counted)}")
+    return f"Took off: {'; '.join(each)}." if each else ""
 
 
 def said_of_capacity(sizes, perceptron):

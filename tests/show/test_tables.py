@@ -391,6 +391,11 @@ def test_the_gap_is_said_and_drawn_at_each_radius():
         f"- Trained features less {RANDOM}, points (seeds), ε = 0: +44.0 (1); 4/255: +9.5 ["
     )
     assert said.endswith("Ahead on every seed: ε = 0, 4/255, 8/255; the interval above 0: 4/255.")
+    assert (
+        sentences.said_of_started(radii, "{:g}/255")
+        == f"Took off: {RANDOM} 2 of 2 at 4/255, 1 of 2 at 8/255."
+    )
+    assert sentences.said_of_started({"random": {8: radii["random"][8]}}, "{:g}/255") == ""
     behind = sentences.where_ahead({"ε = 0": {10: 3.0}, "4/255": {10: 2.0, 11: -0.1}, "8/255": {}})
     assert behind == "Ahead on every seed: ε = 0; the interval above 0: at no ε."
     assert sentences.said_of_gap(axes.gaps({"finetuned": {8: seeds(20)}, "random": {8: seeds(10)}}), {}) == (
