@@ -56,5 +56,7 @@ if __name__ == "__main__":
     clear = ClearMetadataPreprocessor(**kept)
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         notebook, _ = clear.preprocess(nbformat.read(path, as_version=4), {})
+        for cell in notebook.cells:  # the preprocessor passes over what is not code
+            cell.metadata.pop("papermill", None)
         nbformat.write(notebook, path)
     (ROOT / "README.md").write_text(readme((ROOT / "README.md").read_text()))

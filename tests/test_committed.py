@@ -31,8 +31,10 @@ def is_parameters(cell):
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_committed_notebooks_ran_without_an_error_or_a_word(notebook):
-    code = [c for c in cells_of(notebook) if c.cell_type == "code"]
+    cells = cells_of(notebook)
+    code = [c for c in cells if c.cell_type == "code"]
     assert all(c.execution_count for c in code)
+    assert not any("papermill" in c.metadata for c in cells), "its times are no result"
     assert not any(o.output_type in ("error", "stream") for c in code for o in c.outputs)
 
 
