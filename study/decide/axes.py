@@ -16,6 +16,7 @@ TRAINED = (*ARMS, "at", "linear", "perceptron")
 TUNED_ROWS = (*TRAINED, "two_stages", "linear_long", "perceptron_long")
 RATES = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.0125, 0.03, 0.05, 0.1, 0.2, 0.8, 3.2)
 RADII = (2, 4, 8)  # ε in 1/255
+CLEAN_OF = {"random": "bn_clean", "two_stages": "bn_clean", "linear": "linear_clean"}  # at ε = 0
 NO_DECAY = "no weight decay"
 TUNED = dict(epochs=5, pretrain_epochs=15)  # the study's lengths, at which the rates were tuned; without AT
 TUNED_CLEAN = dict(epochs=15)
@@ -98,16 +99,22 @@ def explored(points_of):
     return any(len(points) > 1 for points in points_of.values())
 
 
-def gaps(radii):
-    """R of trained features less others', in points, at each ε of `radius`: {key: {ε: {seed: points}}}."""
-    trained = radii.get("finetuned", {})
-    return {
-        key: {
-            eps: rates.differences(trained[eps], seeds) for eps, seeds in radii[key].items() if eps in trained
+def gaps(radii, rows):
+    """By how much trained features are ahead, in points, by ε: {key: {ε: {seed: points}}}, of R by `radius`.
+
+    At ε = 0, where nothing is attacked, of clean accuracy: standard training less what learns on clean images
+    there, of the study's `rows`. Without what ran at one ε above 0 alone.
+    """
+    trained, ahead = radii.get("finetuned", {}), {}
+    for key, clean in CLEAN_OF.items():
+        above = {
+            eps: rates.differences(trained[eps], seeds)
+            for eps, seeds in radii.get(key, {}).items()
+            if eps in trained
         }
-        for key in ("random", "two_stages")
-        if key in radii
-    }
+        if len(above) > 1:
+            ahead[key] = {0: rates.differences(rows["standard"], rows[clean], rates.CLEAN)} | above
+    return ahead
 
 
 def capacity(**parameters):

@@ -142,11 +142,10 @@ def side_by_side(rows):
     return {key: number - (len(rows) - 1) / 2 for number, key in enumerate(rows)}
 
 
-def against_radius(radii, gaps, clean):
+def against_radius(radii, gaps):
     """R against the ε of training and attack, and by how much trained features are ahead, a mark a seed.
 
-    radii, gaps: of `decide.axes`; clean: {seed: points} of clean accuracy after clean training, the gaps at
-    ε = 0. Hollow: an adversarial training of random features that did not take off.
+    radii, gaps: of `decide.axes`. Hollow: an adversarial training of random features that did not take off.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.8))
     for key, step in side_by_side(radii).items():
@@ -154,7 +153,7 @@ def against_radius(radii, gaps, clean):
         style = dict(color=colour(key), hollow=stayed(key, radii[key]), places=places)
         seeds_and_mean(left, radii[key], rates.ROBUST, label=label(key), **style)
         if key in gaps:
-            points_and_mean(right, {0: clean} | gaps[key], **style)
+            points_and_mean(right, gaps[key], **style)
     right.axhline(0, color="grey", linewidth=0.8)
     left.set(ylabel="R (%)", title="robust accuracy", ylim=(0, None))
     right.set(ylabel="points of R\n(at 0: clean accuracy)", title="trained features less those")

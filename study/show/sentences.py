@@ -182,25 +182,20 @@ def said_of_budget(rows):
     return f"In points of R (seeds): {'; '.join(each)}." if each else "Yardsticks: not yet run for longer."
 
 
-def said_of_gap(gaps, clean):
-    """By how much trained features are ahead at each ε, and where: a line a row of `decide.axes.gaps`.
-
-    clean: the same at ε = 0, {seed: points} of clean accuracy, after clean training of what learns there.
-    """
+def said_of_gap(gaps):
+    """By how much trained features are ahead at each ε, and where: a line a row of `decide.axes.gaps`."""
     lines = []
     for key, points in gaps.items():
-        by_radius = {"ε = 0": clean} if clean else {}
-        by_radius |= {f"{eps:g}/255": of_seed for eps, of_seed in points.items()}
-        if len(points) > 1:
-            said = "; ".join(f"{eps}: {rates.points(of_seed)}" for eps, of_seed in by_radius.items())
-            lines.append(
-                f"- Trained features less {label(key)}, points (seeds), {said}. {where_ahead(by_radius)}"
-            )
+        by_radius = {f"{eps:g}/255" if eps else "ε = 0": of_seed for eps, of_seed in points.items()}
+        said = "; ".join(f"{eps}: {rates.points(of_seed)}" for eps, of_seed in by_radius.items())
+        lines.append(
+            f"- Trained features less {label(key)}, points (seeds), {said}. {where_ahead(by_radius)}"
+        )
     return "\n".join(lines) or "Not yet run at other ε than the study's."
 
 
 def where_ahead(by_radius):
-    """At which ε trained features are ahead on every seed, and certainly, of {ε: {seed: points}}."""
+    """At which ε trained features are ahead on every seed, and certainly, of {ε in words: {seed: points}}."""
     shown = {eps: of_seed.values() for eps, of_seed in by_radius.items() if of_seed}
     ahead = [eps for eps, points in shown.items() if min(points) > 0]
     certain = [eps for eps, points in shown.items() if t_interval(points)[1] > 0]

@@ -382,35 +382,35 @@ def test_the_gap_is_said_and_drawn_at_each_radius():
         "finetuned": {4: seeds(40, 42), 8: seeds(20, 21, 22)},
         "random": {4: seeds(30, 33), 8: seeds(10, 18)},
         "at": {8: seeds(30)},
+        "linear": {8: seeds(16)},
     }
     radii["random"][8][10] |= STAYED
-    gaps = axes.gaps(radii)
-    assert gaps == {"random": {4: {10: 10, 11: 9}, 8: {10: 10, 11: 3}}}
-    said = sentences.said_of_gap(gaps, {10: 44.0})
+    clean = rows(standard=[88], bn_clean=[44], linear_clean=[38])
+    gaps = axes.gaps(radii, clean)
+    assert gaps == {"random": {0: {10: 44}, 4: {10: 10, 11: 9}, 8: {10: 10, 11: 3}}}, "L at one ε alone"
+    with_linear = axes.gaps(radii | {"linear": {4: seeds(20), 8: seeds(16)}}, clean)
+    assert with_linear["linear"] == {0: {10: 50}, 4: {10: 20}, 8: {10: 4}}
+    said = sentences.said_of_gap(gaps)
     assert said.startswith(
         f"- Trained features less {RANDOM}, points (seeds), ε = 0: +44.0 (1); 4/255: +9.5 ["
     )
     assert said.endswith("Ahead on every seed: ε = 0, 4/255, 8/255; the interval above 0: 4/255.")
-    assert (
-        sentences.said_of_started(radii, "{:g}/255")
-        == f"Took off: {RANDOM} 2 of 2 at 4/255, 1 of 2 at 8/255."
-    )
+    started = sentences.said_of_started(radii, "{:g}/255")
+    assert started == f"Took off: {RANDOM} 2 of 2 at 4/255, 1 of 2 at 8/255."
     assert sentences.said_of_started({"random": {8: radii["random"][8]}}, "{:g}/255") == ""
     behind = sentences.where_ahead({"ε = 0": {10: 3.0}, "4/255": {10: 2.0, 11: -0.1}, "8/255": {}})
     assert behind == "Ahead on every seed: ε = 0; the interval above 0: at no ε."
-    assert sentences.said_of_gap(axes.gaps({"finetuned": {8: seeds(20)}, "random": {8: seeds(10)}}), {}) == (
-        "Not yet run at other ε than the study's."
-    )
-    left, right = insights.against_radius(radii, gaps, {10: 44.0, 11: 43.0}).axes
+    assert sentences.said_of_gap({}) == "Not yet run at other ε than the study's."
+    left, right = insights.against_radius(radii, gaps).axes
     for axis in (left, right):  # R of the training that did not take off, and the difference that it makes
         hollow = [line.get_ydata() for line in axis.lines if line.get_markerfacecolor() == "white"]
         assert hollow == [[10]]
     assert sorted(left.get_xticks()) == [4, 8] and sorted(right.get_xticks()) == [0, 4, 8]
     joined = right.lines[0]
-    assert list(joined.get_xdata().round()) == [0, 4, 8] and list(joined.get_ydata()) == [43.5, 9.5, 6.5]
+    assert list(joined.get_xdata().round()) == [0, 4, 8] and list(joined.get_ydata()) == [44, 10, 10]
     marks = [line.get_xdata()[0] for line in left.lines if line.get_marker() == "o"]
     at_eight = {place for place in marks if round(place) == 8}
-    assert len(at_eight) == 3, "rows do not lie side by side"
+    assert len(at_eight) == 4, "rows do not lie side by side"
     plt.close("all")
 
 
