@@ -119,9 +119,9 @@ def _over_images(rows, part):
     return [text]
 
 
-def _take_off(rows, part):
-    """Which of the adversarial trainings of random features behind a part took off; a note, or none."""
-    trainings = {seed: rows["random"][seed] for seed in part.values if rows["random"][seed].get("history")}
+def _take_off(rows, part, key="random"):
+    """Which AT of random features behind a part, runs of the row `key`, took off; a note, or none."""
+    trainings = {seed: rows[key][seed] for seed in part.values if rows[key][seed].get("history")}
     stayed = [seed for seed, record in trainings.items() if not rates.took_off(record)]
     if not stayed:
         return []
@@ -213,7 +213,12 @@ def c6b(rows, profile):
         ("conv_subset", "linear"),
     )
     parts = [_difference(rows, *pair, profile) for pair in pairs]
-    ran = [numbers(part) for part in parts if part.values]
+    ran = []
+    for part in parts:
+        if part.values:
+            ran.append(numbers(part))
+        if part.rows[1] != "linear":  # an arm over random features, which may stay a constant classifier
+            ran += _take_off(rows, part, part.rows[1])
     return Claim(
         key="C6b", statement="... and nothing else", rule=" ".join(c6b.__doc__.split()),
         statistic="; ".join(part.text for part in parts), values={}, mean=np.nan, low=-np.inf, high=np.inf,

@@ -48,6 +48,14 @@ def after_autoattack(record):
     return two_phase(flags(record, ROBUST), index, after)
 
 
+def broken_by_autoattack(seeds):
+    """How many images AutoAttack breaks, and of how many on which R is right, over all of {seed: record}."""
+    subsets = [on_autoattack_images(record) for record in seeds.values()]
+    subsets = [(before, after) for before, after, _ in filter(None, subsets)]
+    broken = sum(int((before & ~after).sum()) for before, after in subsets)
+    return broken, sum(int(before.sum()) for before, _ in subsets)
+
+
 def robust_accuracy(record):
     """R in percent, and whether AutoAttack corrected it: (R, bool). record: one with a margin evaluation.
 

@@ -222,8 +222,8 @@ def two_stages(rows, measure):
     return (
         "With the same two stages, clean training and then AT, of BN alone, random features reach "
         f"**{rates.text(rows['two_stages'], measure)}**; trained − these "
-        f"{gap_of(rows, 'finetuned', 'two_stages', measure)} (C6s). Random features that took off without "
-        f"the clean stage less these: {rates.points(without)}."
+        f"{gap_of(rows, 'finetuned', 'two_stages', measure)} (C6s). What the clean stage takes from random "
+        f"features that take off without it: {rates.points(without)}."
     )
 
 
@@ -245,7 +245,21 @@ def beside(rows, measure, name):
         f"Beside them, {name}: {linear}; {perceptron}. Clean accuracy: trained features {clean}, random "
         f"features {clean_random}."
     )
-    gap = rates.differences_after_autoattack(rows["finetuned"], rows["perceptron"])
+    return f"{text}{with_autoattack(rows)}"
+
+
+def with_autoattack(rows):
+    """How far trained features are from P with AutoAttack taken in, and on how few images, or ""."""
+    arms = rows["finetuned"], rows["perceptron"]
+    gap = rates.differences_after_autoattack(*arms)
     if not gap:
-        return text
-    return f"{text} With AutoAttack taken in (two-phase estimate): trained − P {rates.points(gap)}."
+        return ""
+    by_r = {seed: points for seed, points in rates.differences(*arms).items() if seed in gap}
+    broken, of_p = (
+        "{} of {}".format(*rates.broken_by_autoattack({seed: row[seed] for seed in gap})) for row in arms
+    )
+    return (
+        f" With AutoAttack taken in (two-phase estimate): trained − P {rates.points(gap)}, by R "
+        f"{rates.points(by_r)}. Between them lie few images: of those that R counts as right AutoAttack "
+        f"breaks {of_p} of P's, {broken} of trained features'."
+    )

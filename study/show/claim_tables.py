@@ -60,7 +60,8 @@ def points_of(claim):
     if not np.isfinite([claim.mean, claim.low, claim.high]).all():
         return "–"
     below, above = certain(claim.parts)
-    return f"of {len(claim.parts)} differences {below or 'none'} certainly below 0, {above or 'none'} above"
+    below, above = (f"{number or 'none'} certainly" for number in (below, above))
+    return f"of {len(claim.parts)} differences {below} below 0, {above} above"
 
 
 def claims(decided):

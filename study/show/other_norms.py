@@ -123,18 +123,30 @@ def said_of_norms(claim):
     )
     if single:
         text += f" {len(single)} of the {len(ran)} have one seed, of which nothing is certain."
+    differences = {(part.rows[1], part.measure[1]): part.values for part in ran}
+    return f"{text} {on_every_seed(differences)}"
+
+
+def on_every_seed(differences):
+    """Than which normalisations BN is less robust on every seed, and than which more, in a sentence.
+
+    differences: BN less another, {(its key, radius): {seed: points}}.
+    """
+    said = []
     for words, sign in (("less", -1), ("more", 1)):
         radii = {}
-        for part in ran:
-            if all(sign * points > 0 for points in part.values.values()):
-                radii.setdefault(short(part.rows[1]), []).append(part.measure[1])
+        for (key, radius), of_seed in differences.items():
+            if all(sign * points > 0 for points in of_seed.values()):
+                radii.setdefault(short(key), []).append(radius)
         named = [f"{name} (at {' and '.join(at)}/255)" for name, at in radii.items()]
-        text += f" On every seed BN is the {words} robust beside: {', '.join(named) or 'none'}."
-    return text
+        said.append(f"{words} robust than {', '.join(named) or 'none'}")
+    return f"On every seed BN is {'; '.join(said)}."
 
 
 def said_of_bn_rates(claim, rows):
-    """By how much BN's learning rate alone moves R at C7's radii, in a sentence; "" where one has no run.
+    """By how much BN's learning rate alone moves R at C7's radii, and C7's differences at the study's rate.
+
+    In words; "" where one has no run.
 
     rows: {key: {seed: record}} with "norm_batch", which C7 is judged on, and "standard", the study's BN.
     """
@@ -145,8 +157,16 @@ def said_of_bn_rates(claim, rows):
     if not each:
         return ""
     lr, usual = (next(iter(seeds.values()))["run"]["lr"] for seeds in both)
+    beside = {
+        (part.rows[1], part.measure[1]): rates.differences(both[1], rows.get(part.rows[1], {}), part.measure)
+        for part in claim.parts
+    }
+    beside = {at: of_seed for at, of_seed in beside.items() if of_seed}
+    below = [of_seed for of_seed in beside.values() if np.mean(list(of_seed.values())) < 0]
     return (
-        f"BN's learning rate alone moves R, {lr:g} less {usual:g}, points [95 %] (seeds): {', '.join(each)}."
+        f"BN's learning rate alone moves R, {lr:g} less {usual:g}, points [95 %] (seeds): {', '.join(each)}. "
+        f"With BN at {usual:g}, the study's, it is the less robust in {len(below)} of {len(beside)} "
+        f"differences. {on_every_seed(beside)}"
     )
 
 
@@ -188,7 +208,7 @@ def under_autoattack(outcomes):
 
 
 def said_of_autoattack(outcomes):
-    """By how much AutoAttack leaves less, and whether it orders the networks as R does, in a sentence."""
+    """By how much AutoAttack leaves less, how often certainly, and whether in R's order, in words."""
     if len(outcomes) < 2:
         return ""
     lost = [100 * (before.mean() - after.mean()) for before, after, _ in outcomes.values()]
@@ -196,10 +216,13 @@ def said_of_autoattack(outcomes):
     pairs = itertools.combinations(both, 2)
     swapped = any((r - other_r) * (left - other_left) < 0 for (r, left), (other_r, other_left) in pairs)
     order = "another" if swapped else "the same"
+    certain = [name for name, (before, after, _) in outcomes.items() if paired(before, after)[1] > 0]
+    too_high = ": there R is too high, and C7's is not corrected for it" if certain else ""
     return (
         f"On these images AutoAttack leaves {min(lost):.1f} to {max(lost):.1f} points less than C7's "
-        f"attacks, and puts these {len(outcomes)} networks in {order} order. The images are few: how two "
-        "networks that lie close are ordered is not certain. Of further networks it says nothing."
+        f"attacks, certainly less in {len(certain)} of these {len(outcomes)} networks{too_high}. It puts "
+        f"them in {order} order; the images are few, so how two networks that lie close are ordered is not "
+        "certain. Of further networks it says nothing."
     )
 
 

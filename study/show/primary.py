@@ -25,16 +25,16 @@ def is_it_the_features(rows, decided):
     """
     if not shown(decided):
         return "That it is the features is not shown (C6, C6s)."
-    size = ", by how much is undecided" if decided["C6"].size == "size undecided" else ""
+    both = "C6, its size undecided; C6s" if decided["C6"].size == "size undecided" else "C6, C6s"
     head = head_in_both(decided)
     if len(head.values) > 1:
         return (
-            f"By the rule it is *the features* (C6, C6s){size}; with the head trained in both arms, "
+            f"By the rule it is *the features* ({both}); with the head trained in both arms, "
             f"trained − random: {said_of_head(rows, head)} (C6b)."
         )
     return (
-        f"That trained weights get further is confirmed (C6, C6s){size}; whether it is the features or the "
-        "head, pre-trained in one arm and random in the other, is open (C6b)."
+        f"Trained weights get further ({both}); whether by the features or by the head, pre-trained in one "
+        "arm and random in the other, is open (C6b)."
     )
 
 
@@ -42,10 +42,10 @@ def features(rows, decided):
     """Is it the features? Said only if the primary claim and its two-stage control are both confirmed."""
     primary, control = decided["C6"], decided["C6s"]
     if shown(decided):
-        text = "Confirmed (C6 and C6s), which by the rule reads *it is the features*"
+        text = "C6 and C6s are confirmed, which by the rule reads *it is the features*"
         head = head_in_both(decided)
         if len(head.values) < 2:
-            text += "; the head, pre-trained in one arm, random in the other, is not excluded yet (C6b)"
+            text += ", but the head, pre-trained in one arm, random in the other, is not controlled for (C6b)"
         if head.values:
             text += f". With the head trained in both arms it is {said_of_head(rows, head)}"
         return f"{text}."
@@ -68,6 +68,8 @@ def said_of_head(rows, part):
     _, low, high = part.interval()
     text = rates.points(part.values)
     started = [rates.took_off(rows["random_head"][seed]) for seed in part.values]
+    if not any(started):
+        return f"{text}, where random features never took off, so it says nothing of the features"
     if not all(started):
         text += f", where random features took off in {started.count(True)} of {len(started)}"
     if len(part.values) == 1:

@@ -167,6 +167,11 @@ def said_of_stayed(trainings):
     return f"Did not take off, and yet no constant classifier: {'; '.join(named)}." if named else ""
 
 
+def lasted(seeds):
+    """The epochs that the trainings of {seed: record} lasted, as text."""
+    return "/".join(str(epochs) for epochs in sorted({r["run"]["epochs"] for r in seeds.values()})) or "–"
+
+
 def said_of_budget(rows):
     """What more epochs give the yardsticks, and trained features' distance from them, in a sentence."""
     each = []
@@ -174,10 +179,10 @@ def said_of_budget(rows):
         gained = rates.differences(rows[f"{key}_long"], rows[key])
         left = rates.differences(rows["finetuned"], rows[f"{key}_long"])
         if gained:
-            epochs = next(iter(rows[f"{key}_long"].values()))["run"]["epochs"]
+            name, long = short(key), lasted(rows[f"{key}_long"])
             each.append(
-                f"{short(key)} gains {rates.points(gained)} in {epochs} epochs, and trained features after "
-                f"theirs are {rates.points(left)} from it"
+                f"{name} of {long} epochs less {name} of {lasted(rows[key])} {rates.points(gained)}; trained "
+                f"features of {lasted(rows['finetuned'])} less {name} of {long} {rates.points(left)}"
             )
     return f"In points of R (seeds): {'; '.join(each)}." if each else "Yardsticks: not yet run for longer."
 

@@ -161,7 +161,7 @@ def main(rows):
     table = {}
     for key, seeds in rows.items():
         epochs = {record["run"]["epochs"] for record in seeds.values()}
-        row = table[label(key)] = {"epochs": "/".join(map(str, sorted(epochs))) or "–"}
+        row = table[label(key)] = {"epochs, last stage": "/".join(map(str, sorted(epochs))) or "–"}
         for title, measure in axes.TEST.items():
             row[head(rows, measure[0], title)] = rates.text(seeds, measure)
         estimates = [rates.after_autoattack(record) for record in seeds.values()]

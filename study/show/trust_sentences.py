@@ -111,7 +111,8 @@ def by_two_phase(rows):
     if not each:
         return ""
     return (
-        f"Trained features less others by the two-phase estimate, points [95 %] (seeds): {'; '.join(each)}."
+        f"Trained features less others by the two-phase estimate, points [95 %] (seeds): {'; '.join(each)}. "
+        "These intervals are over seeds: that AutoAttack ran on few images is not in them."
     )
 
 

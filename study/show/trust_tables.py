@@ -6,6 +6,7 @@ Decided here: columns and their formats. Not here: when a network is suspect (de
 import numpy as np
 import pandas as pd
 
+from study.decide import rates
 from study.decide.trust import NOT_RUN, UNJUDGED, trust
 from study.define.rows import label
 from study.show.tables import compared, same_images
@@ -89,7 +90,7 @@ def autoattack(networks):
 def autoattack_by_row(rows):
     """`autoattack` of rows {key: {seed: record}}: the mean over the networks (seeds) that it ran on.
 
-    Last, on how many of their images, all counted, R is right and AutoAttack leaves nothing.
+    Last, of the images on which R is right, all networks' together, those that AutoAttack breaks.
     """
     table = {}
     for key, seeds in rows.items():
@@ -98,10 +99,8 @@ def autoattack_by_row(rows):
             continue
         each = [{name: 100 * flags.mean() for name, flags in flags_of.items()} for flags_of in left.values()]
         row = table[f"{label(key)} ({len(left)})"] = pd.DataFrame(each).mean().map("{:.1f}".format).to_dict()
-        r_of = {seed: flags_of["R"] for seed, flags_of in left.items() if "R" in flags_of}
-        broken = sum((flags & ~seeds[seed]["autoattack"]["robust"]).sum() for seed, flags in r_of.items())
-        images = sum(flags.size for flags in r_of.values())
-        row["AutoAttack alone breaks"] = f"{broken} of {images:,}" if images else "–"
+        broken, right = rates.broken_by_autoattack(seeds)
+        row["AutoAttack alone breaks"] = f"{broken} of {right:,}" if right else "–"
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("accuracy (%) after, mean (seeds)")
 
 
