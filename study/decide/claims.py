@@ -73,9 +73,10 @@ def _part(rows, text, keys, profile, measure=ROBUST, **side):
     runs, notes = on_most_images(runs, measure)
     measured = {key: rates.of_seeds(seeds, measure) for key, seeds in runs.items()}
     if len(keys) == 1:
-        values = measured[keys[0]]
+        values, every = measured[keys[0]], rates.of_seeds(rows.get(keys[0], {}), measure)
     else:
         values = rates.differences(*runs.values(), measure)
+        every = rates.differences(*(rows.get(key, {}) for key in keys), measure)
     if measure == ROBUST:
         notes += [
             f"R({short(key)}), seed {seed}, is corrected by AutoAttack"
@@ -85,7 +86,9 @@ def _part(rows, text, keys, profile, measure=ROBUST, **side):
         ]
     lacking = tuple(key for key in keys if len(measured[key]) < 2)
     notes = tuple(notes)
-    return Part(text, tuple(keys), values, seeds_planned, measure, lacking=lacking, notes=notes, **side)
+    return Part(
+        text, tuple(keys), values, seeds_planned, every, measure, lacking=lacking, notes=notes, **side
+    )
 
 
 def _difference(rows, minuend, subtrahend, profile, **side):
@@ -96,7 +99,7 @@ def _difference(rows, minuend, subtrahend, profile, **side):
 
 def _error_over_images(rows, part):
     """Standard error of a difference over the test images, in points; None without images."""
-    return rates.error_over_images(*(rows.get(key, {}) for key in part.rows), part.values)
+    return rates.error_over_images(*(rows.get(key, {}) for key in part.rows), part.values, part.measure)
 
 
 def _near_delta(rows, part):
@@ -108,13 +111,16 @@ def _near_delta(rows, part):
     return error is not None and min(abs(low - DELTA), abs(high - DELTA)) < 2 * error
 
 
-def _over_images(rows, part):
-    """How much of a difference hangs on the choice of the test images: a note, or none."""
+def _over_images(rows, part, sized=True):
+    """How much of a difference hangs on the choice of the test images: a note, or none.
+
+    sized: whether the claim asks if it is above δ.
+    """
     error = _error_over_images(rows, part)
     if not error:
         return []
     text = f"standard error over the test images {error:.1f}"
-    if _near_delta(rows, part):
+    if sized and _near_delta(rows, part):
         text += f": whether it is above {DELTA:g} points might be otherwise on other images"
     return [text]
 
@@ -132,12 +138,11 @@ def _take_off(rows, part, key="random"):
     ]
 
 
-def _beside(rows, part):
+def _beside(part):
     """The same difference over every seed that both rows have: a note that decides nothing, or none."""
-    every = rates.differences(*(rows.get(key, {}) for key in part.rows))
-    if len(every) <= len(part.values):
+    if len(part.every) <= len(part.values):
         return []
-    return [f"over all seeds that ran, which decides nothing: {rates.points(every)}"]
+    return [f"over all seeds that ran, which decides nothing: {rates.points(part.every)}"]
 
 
 # -------------------------------------------------------------------------------------------- the claims
@@ -155,15 +160,17 @@ def c1(rows, profile):
 
 def c2(rows, profile):
     """Confirmed: interval > 0. Contradicted: < 0."""
-    parts = [_difference(rows, "at", "finetuned", profile)]
-    return judge("C2", "AT of all weights is the robust reference", c2.__doc__, parts)
+    part = _difference(rows, "at", "finetuned", profile)
+    statement = "AT of all weights is the robust reference"
+    return judge("C2", statement, c2.__doc__, [part], notes=_over_images(rows, part, sized=False))
 
 
 def c3(rows, profile):
     """Confirmed: interval > δ. Contradicted: < δ."""
     text = f"clean({short('bn_clean')}) − clean({short('linear_clean')})"
-    parts = [_part(rows, text, ("bn_clean", "linear_clean"), profile, CLEAN, bound=DELTA)]
-    return judge("C3", "BN alone is expressive over random features", c3.__doc__, parts)
+    part = _part(rows, text, ("bn_clean", "linear_clean"), profile, CLEAN, bound=DELTA)
+    statement = "BN alone is expressive over random features"
+    return judge("C3", statement, c3.__doc__, [part], notes=_over_images(rows, part))
 
 
 def c4(rows, profile):
@@ -171,7 +178,7 @@ def c4(rows, profile):
     within δ with 0 inside."""
     statement = "BN-only AT gives fragile features non-trivial robustness"
     part = _difference(rows, "finetuned", "linear", profile)
-    notes, near = _beside(rows, part) + _over_images(rows, part), _near_delta(rows, part)
+    notes, near = _beside(part) + _over_images(rows, part), _near_delta(rows, part)
     return judge("C4", statement, c4.__doc__, [part], exceeds, notes, near)
 
 
@@ -179,14 +186,14 @@ def c5(rows, profile):
     """Confirmed: interval < 0, or equivalent within δ. Contradicted: > δ."""
     statement = "BN-only AT of random features gives no meaningful robustness"
     part = _difference(rows, "random", "linear", profile)
-    notes = _take_off(rows, part) + _beside(rows, part) + _over_images(rows, part)
+    notes = _take_off(rows, part) + _beside(part) + _over_images(rows, part)
     return judge("C5", statement, c5.__doc__, [part], does_not_exceed, notes)
 
 
 def c6(rows, profile):
     """Confirmed: > 0 by the exact sign-flip test over the paired differences of all seeds, runs that did not
     take off included (two-sided, 5 %; small if within δ, meaningful if > δ, by the t-interval).
-    Contradicted: < 0, or equivalent within δ with 0 inside."""
+    Contradicted: < 0, or, where not confirmed, equivalent within δ with 0 inside."""
     statement = "BN-only AT gets further with trained than with random features (primary)"
     part = _difference(rows, "finetuned", "random", profile)
     notes = [f"sign-flip test: p = {statistics.sign_flip(part.values.values()):.3f}"] if part.values else []
@@ -238,7 +245,8 @@ def c7(rows, profile):
             text = f"R at {eps:g}/255, {short(keys[0])} − {short(keys[1])}"
             parts.append(_part(rows, text, keys, profile, ("small", f"{eps:g}"), above=False))
     statement = "BN helps to learn fragile features"
-    return judge("C7", statement, c7.__doc__, parts, clears_after_holm(parts))
+    notes = ["these intervals are not corrected for their number"] if any(p.values for p in parts) else []
+    return judge("C7", statement, c7.__doc__, parts, clears_after_holm(parts), notes)
 
 
 CLAIMS = (c1, c2, c3, c4, c5, c6, c6s, c6b, c7)

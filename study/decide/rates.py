@@ -108,7 +108,7 @@ def paired_seeds(first, second, measure):
 def differences(first, second, measure=ROBUST):
     """{seed: points} of {seed: record} less another, of their `paired_seeds`."""
     return {
-        seed: accuracy(first[seed], measure) - accuracy(second[seed], measure)
+        seed: round(accuracy(first[seed], measure) - accuracy(second[seed], measure), 6)
         for seed in paired_seeds(first, second, measure)
     }
 

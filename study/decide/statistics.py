@@ -64,8 +64,9 @@ def two_phase(robust, index, autoattack):
     robust: bool [n], what survives a cheaper attack. index: int [m], the images of the subset, drawn at
     random. autoattack: bool [m], what survives AutoAttack there. The difference estimator (Cochran, Sampling
     Techniques, 1977, chapter 7): the cheaper attack on all images plus the mean difference on the subset. The
-    interval is that of the paired difference, a little too wide, since the subset is part of all images.
-    Estimates below 0, which an accuracy is not, become 0.
+    interval is that of the paired difference: a little too wide, since the subset is part of all images, but
+    too narrow where the two differ on a handful of images alone. Estimates below 0, which an accuracy is not,
+    become 0.
     """
     robust = np.asarray(robust, dtype=bool)
     difference, low, high, _ = paired(autoattack, robust[np.asarray(index)])
@@ -119,10 +120,11 @@ def share(count, n):
 
 
 def sign_flip(values):
-    """Two-sided p of the exact sign-flip test: is the mean of differences, one a seed, other than 0?
+    """Two-sided p of the exact sign-flip test of differences, one a seed: could both arms be exchanged?
 
-    Under no difference each sign is as likely as the other; p is the share of all 2^n ways to set them with a
-    mean as far out. Of n values of one sign p = 2 / 2^n: six reach 0.031, five cannot reach 0.05.
+    If they could, each sign is as likely as the other; p is the share of all 2^n ways to set them with a mean
+    as far out. Of n values of one sign p = 2 / 2^n: six reach 0.031, five cannot reach 0.05. Differences that
+    are skewed about a mean of 0 are no exchange, either: it is not a test of the mean alone.
     """
     values = np.asarray(list(values), dtype=float)
     if values.size < 2:  # scipy wants two; of one value both signs are as far out

@@ -31,6 +31,12 @@ def falls(flags):
     return rises(flags[::-1])
 
 
+def evidence(flags):
+    """The two outcomes of which the later certainly leaves more, and by the most; else the first and last."""
+    pairs = [pair for pair in itertools.combinations(flags, 2) if rises(pair)]
+    return max(pairs, key=lambda pair: pair[1].mean() - pair[0].mean(), default=(flags[0], flags[-1]))
+
+
 def survives(flags):
     """Does the last attack leave an image? The Wilson interval of a single one excludes 0 already."""
     return bool(flags[-1].any())
@@ -53,11 +59,12 @@ def on_shared(first, index_first, second, index_second):
 def row(expected, flags, suspect):
     """A row of `trust`. flags: outcomes in order, bool [n], none where not measured; suspect: their test."""
     difference, verdict = "–", NOT_RUN
-    if len(flags) > 1:
-        moved, low, high, _ = (100 * value for value in paired(flags[-1], flags[0]))
-        difference = f"{moved:+.1f} [{low:+.1f}, {high:+.1f}]"
     if flags:
         verdict = "suspect" if suspect(flags) else "as expected"
+    if len(flags) > 1:
+        earlier, later = evidence(flags) if verdict == "suspect" else (flags[0], flags[-1])
+        moved, low, high, _ = (100 * value for value in paired(later, earlier))
+        difference = f"{moved:+.1f} [{low:+.1f}, {high:+.1f}]"
     return {
         "expected": expected,
         "measured": " → ".join(f"{100 * f.mean():.1f}" for f in flags) or "–",
@@ -166,7 +173,8 @@ def trust(record, transfers=None):
 
     transfers: outcomes of this network under examples made on others, bool [n] each; None: not looked at,
     and no row. Columns: expected, the pattern of honest gradients; measured, accuracies in percent;
-    difference, the last less the first, in points with its paired 95 % interval; n, images; verdict: "as
+    difference, the last less the first, or of a suspect row the two that make it so, in points with its
+    paired 95 % interval; n, images; verdict: "as
     expected", "suspect", "not yet run", "too few images" or, for a `constant` network, "constant": no attack
     can move it, and the patterns say nothing. Suspect is
     - an attack that certainly leaves more than a weaker one before it (the interval lies above 0);

@@ -6,7 +6,7 @@ seeds would decide. Not here: which rows and seeds a claim is about (claims.py),
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from study.decide import rates, statistics
 from study.define.rows import label
@@ -24,6 +24,7 @@ class Part:
     rows: tuple
     values: dict  # {seed: points}, of the planned seeds
     planned: tuple  # seeds
+    every: dict = field(default_factory=dict)  # the same, of all seeds that ran
     measure: tuple = rates.ROBUST  # what it is a difference of
     bound: float = 0.0
     above: bool = True  # the side of the bound on which the claim is right
@@ -36,12 +37,16 @@ class Part:
         return "+" if len(self.rows) > 1 else ""
 
     def interval(self, seeds=None):
-        """(mean, low, high) over seeds; with `seeds`, as it would be with so many."""
-        return statistics.t_interval(self.values.values(), seeds=seeds)
+        """(mean, low, high) over seeds; with `seeds`, as it would be with so many, by all that ran."""
+        return statistics.t_interval(self.of(seeds), seeds=seeds)
 
     def equivalent(self, seeds=None):
-        """Is it within ± δ?"""
-        return statistics.equivalent(self.values.values(), DELTA, seeds)
+        """Is it within ± δ? With `seeds`, would it be?"""
+        return statistics.equivalent(self.of(seeds), DELTA, seeds)
+
+    def of(self, seeds):
+        """The values that say how it is, or, with a number of seeds, how it would be."""
+        return (self.every if seeds and self.every else self.values).values()
 
     def missing(self):
         """The planned seeds that have not run."""
@@ -182,7 +187,7 @@ def _more_seeds(part, rule):
     run = len(part.values)
     if rule not in ESTIMATED:
         return "more seeds of ", f" than the {run} planned"
-    few = f"if these {run} tell mean and spread, which so few hardly do"
+    few = f"if the {len(part.of(run))} that ran tell mean and spread, which so few hardly do"
     needed = run + 1
     while needed <= MOST_SEEDS and rule(part, needed)[0] == "undecided":
         needed += 1
@@ -212,11 +217,12 @@ def _interim(parts):
 
 def _verdict(parts, rule):
     """(verdict, size, what would decide it) of all parts together."""
-    if any(len(part.values) < 2 for part in parts):
-        return "not yet run", "", missing_runs(parts)
-    judged = [(part, *rule(part)) for part in parts]
-    if any(verdict == "contradicted" for _, verdict, _ in judged):
+    whole = [part for part in parts if len(part.values) > 1]
+    judged = [(part, *rule(part)) for part in whole]
+    if any(verdict == "contradicted" for _, verdict, _ in judged):  # whatever the parts that have not run
         return "contradicted", "", ""
+    if len(whole) < len(parts):
+        return "not yet run", "", missing_runs(parts)
     open_parts = [part for part, verdict, _ in judged if verdict == "undecided"]
     if open_parts:
         wanted = defaultdict(list)  # parts that wait for the same seeds share a text

@@ -222,8 +222,8 @@ def two_stages(rows, measure):
     return (
         "With the same two stages, clean training and then AT, of BN alone, random features reach "
         f"**{rates.text(rows['two_stages'], measure)}**; trained − these "
-        f"{gap_of(rows, 'finetuned', 'two_stages', measure)} (C6s). What the clean stage takes from random "
-        f"features that take off without it: {rates.points(without)}."
+        f"{gap_of(rows, 'finetuned', 'two_stages', measure)} (C6s). Random features that took off "
+        f"without the clean stage, less these: {rates.points(without)}."
     )
 
 

@@ -102,19 +102,18 @@ def gamma_table(tuned):
 def said_of_gamma(tuned):
     """|γ| < 0.01 after the tuning runs of both arms, {key: {lr: {seed: record}}}, at the rates of both.
 
-    Of the runs that took off.
+    Of the seeds that took off in both.
     """
-    shares = {}
-    for key in ARMS:
-        for lr, seeds in tuned.get(key, {}).items():
-            of_started = [off(flat(record, "gamma")) for record in seeds.values() if rates.took_off(record)]
-            if of_started:
-                shares.setdefault(lr, {})[key] = mean_sd(of_started)
-    each = [
-        f"at {lr:g} trained features {of['finetuned']}, random ones {of['random']}"
-        for lr, of in sorted(shares.items())
-        if len(of) == len(ARMS)
-    ]
+    each = []
+    for lr in sorted(set.intersection(*(set(tuned.get(key, {})) for key in ARMS))):
+        arms = {key: tuned[key][lr] for key in ARMS}
+        started = [{s for s, record in seeds.items() if rates.took_off(record)} for seeds in arms.values()]
+        both = sorted(set.intersection(*started))
+        if both:
+            trained, random = (
+                mean_sd([off(flat(seeds[seed], "gamma")) for seed in both]) for seeds in arms.values()
+            )
+            each.append(f"at {lr:g} trained features {trained}, random ones {random}")
     return f"At the same rate, % (seeds): {'; '.join(each)}." if each else "Not yet run at the same rate."
 
 

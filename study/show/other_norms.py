@@ -12,7 +12,7 @@ import pandas as pd
 import bnat_utils as bnat
 from study.decide import rates, verdicts
 from study.decide.claims import on_most_images
-from study.decide.statistics import mean_sd, paired, percent, proportion
+from study.decide.statistics import mean_sd, percent, proportion
 from study.decide.trust import on_shared
 from study.define.rows import NORMALISED, label, short
 
@@ -164,7 +164,7 @@ def said_of_bn_rates(claim, rows):
     beside = {at: of_seed for at, of_seed in beside.items() if of_seed}
     below = [of_seed for of_seed in beside.values() if np.mean(list(of_seed.values())) < 0]
     return (
-        f"BN's learning rate alone moves R, {lr:g} less {usual:g}, points [95 %] (seeds): {', '.join(each)}. "
+        f"R of BN at {lr:g} less that at {usual:g}, points [95 %] (seeds): {', '.join(each)}. "
         f"With BN at {usual:g}, the study's, it is the less robust in {len(below)} of {len(beside)} "
         f"differences. {on_every_seed(beside)}"
     )
@@ -196,19 +196,22 @@ def under_autoattack(outcomes):
     """R at a small radius and what AutoAttack leaves of it, a line a network of `seen_by_both`."""
     table = {}
     for name, (before, after, epsilon) in outcomes.items():
-        lost, low, high, _ = (100 * number for number in paired(before, after))
         table[name] = {
             "at": f"{epsilon:g}/255",
             "R % (n)": percent(proportion(before)),
             "R and AutoAttack % (n)": percent(proportion(after)),
-            "R less that, points": f"{lost:.1f} [{low:.1f}, {high:.1f}]",
+            "AutoAttack alone breaks % (n)": percent(proportion(before & ~after)),
         }
     table = table or {"not yet run": {}}
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("[95 % interval over the images]")
 
 
 def said_of_autoattack(outcomes):
-    """By how much AutoAttack leaves less, how often certainly, and whether in R's order, in words."""
+    """By how much AutoAttack leaves less, how often certainly, and whether in R's order, in words.
+
+    Certainly from one image on: what AutoAttack leaves is part of what R leaves, so the share that it breaks
+    is a proportion, whose interval excludes 0 then.
+    """
     if len(outcomes) < 2:
         return ""
     lost = [100 * (before.mean() - after.mean()) for before, after, _ in outcomes.values()]
@@ -216,7 +219,7 @@ def said_of_autoattack(outcomes):
     pairs = itertools.combinations(both, 2)
     swapped = any((r - other_r) * (left - other_left) < 0 for (r, left), (other_r, other_left) in pairs)
     order = "another" if swapped else "the same"
-    certain = [name for name, (before, after, _) in outcomes.items() if paired(before, after)[1] > 0]
+    certain = [name for name, (before, after, _) in outcomes.items() if (before & ~after).any()]
     too_high = ": there R is too high, and C7's is not corrected for it" if certain else ""
     return (
         f"On these images AutoAttack leaves {min(lost):.1f} to {max(lost):.1f} points less than C7's "

@@ -187,8 +187,9 @@ def compared(a, b):
     """Two outcomes on the same images, bool [n]: {difference in points with its interval, McNemar p, n}."""
     if a is None or b is None:
         return {"difference (points)": "not yet run", "McNemar p": "–", "n": 0}
-    moved, low, high, p = paired(a, b)
-    text = f"{100 * moved:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    *numbers, p = paired(a, b)
+    moved, low, high = (round(100 * number, 6) for number in numbers)  # 0.55 is written alike everywhere
+    text = f"{moved:+.1f} [{low:+.1f}, {high:+.1f}]"
     return {"difference (points)": text, "McNemar p": f"{p:.2g}" if p else "< 1e-300", "n": a.size}
 
 

@@ -86,11 +86,13 @@ def parts(networks):
     with_r = [record for record in judged if rates.flags(record, rates.ROBUST) is not None]
     if with_r:
         lowered = [record for record in with_r if rates.robust_accuracy(record)[1]]
+        broken = [record for record in with_r if rates.broken_by_autoattack({0: record})[0]]
         n = max(same_images(record, "pgd").size for record in with_r)
+        least = round(n * smallest_certain(n))
         text += (
-            f" R is lowered, since AutoAttack certainly leaves fewer, in {len(lowered)} of the {len(with_r)} "
-            "that were trained adversarially and are no constant classifiers (fewer than "
-            f"{round(n * smallest_certain(n))} of {n} images are not certain)."
+            f" Of the {len(with_r)} that were trained adversarially and are no constant classifiers "
+            f"AutoAttack breaks images that R counts as right in {len(broken)}; R is lowered for it in "
+            f"{len(lowered)}, where the paired interval excludes 0 (from {least} of {n} images on)."
         )
     if said:
         text += (

@@ -39,8 +39,8 @@ def standard(clean, robust, sd=0.3):
     return {"standard": {seed: r | dict(pgd=of_clean[seed]["pgd"]) for seed, r in rows.items()}}
 
 
-def pair(first, second, difference, sd=0.3):
-    return {first: row(40 + difference, sd), second: constant(40)}
+def pair(first, second, difference, sd=0.3, seeds=SEEDS):
+    return {first: row(40 + difference, sd, seeds), second: constant(40)}
 
 
 def bimodal(*differences):
@@ -266,8 +266,10 @@ def test_the_numbers_are_points():
 
 
 def test_the_estimated_seeds_would_decide_and_one_fewer_would_not():
-    found = c2({"at": row(40.6, sd=1), "finetuned": constant(40)}, PROFILE)
-    said = f"about 14 seeds of {quoted('at', 'finetuned')} in place of 3, if these 3 tell mean and spread"
+    found = c2({"at": row(40.6, sd=1, seeds=THREE), "finetuned": constant(40)}, PROFILE)
+    said = (
+        f"about 14 seeds of {quoted('at', 'finetuned')} in place of 3, if the 3 that ran tell mean and spread"
+    )
     assert found.would_decide.startswith(said)
     # half-widths: t(13) / sqrt(14) = 0.577 < 0.6 < t(12) / sqrt(13) = 0.604
     assert found.verdict == "undecided"
@@ -275,18 +277,37 @@ def test_the_estimated_seeds_would_decide_and_one_fewer_would_not():
 
 def test_seeds_are_counted_to_the_bound_that_decides():
     """At +1.9 a clear difference from 0 is near, equivalence within δ is far."""
-    found = c4(pair("finetuned", "linear", 1.9, sd=2), PROFILE)
+    found = c4(pair("finetuned", "linear", 1.9, sd=2, seeds=THREE), PROFILE)
     assert found.verdict == "undecided" and found.would_decide.startswith("about 7 seeds of ")
 
 
 def test_what_no_number_of_seeds_decides_is_said_to_need_more_than_50():
-    said = c2(pair("at", "finetuned", 0), PROFILE).would_decide
+    said = c2(pair("at", "finetuned", 0, seeds=THREE), PROFILE).would_decide
     assert said.startswith(
-        f"not even 50 seeds of {quoted('at', 'finetuned')}, if these 3 tell mean and spread"
+        f"not even 50 seeds of {quoted('at', 'finetuned')}, if the 3 that ran tell mean and spread"
     )
     # half-widths: t(49) / sqrt(50) = 0.2842 < 2 / 7 < t(48) / sqrt(49) = 0.2872
-    fifty = c2(pair("at", "finetuned", 0.2, sd=0.7), PROFILE).would_decide
+    fifty = c2(pair("at", "finetuned", 0.2, sd=0.7, seeds=THREE), PROFILE).would_decide
     assert fifty.startswith(f"about 50 seeds of {quoted('at', 'finetuned')} in place of 3")
+
+
+def test_seeds_that_do_not_count_say_how_many_would_decide():
+    """Three seeds of -5, 1, 1 would not decide; with three more of 1 the spread is less."""
+    seeds = range(10, 16)
+    six = dict(zip(seeds, map(record, (35, 41, 41, 41, 41, 41)), strict=True))
+    found = c5({"random": six, "linear": row(40, sd=0, seeds=seeds)}, PROFILE)
+    assert found.verdict == "undecided" and found.seeds == [10, 11, 12]
+    assert ", if the 6 that ran tell mean and spread" in found.would_decide
+    # mean 0, sd 2.449: half-widths at 90 % t(5) / sqrt(6) = 2.015 > 2 > t(6) / sqrt(7) = 1.799
+    assert found.would_decide.startswith("about 7 seeds of ")
+
+
+def test_one_part_that_contradicts_is_enough_where_another_has_not_run():
+    rows = norms(norm_layer=row(30)) | {"norm_none": {}}
+    found = c7(rows, PROFILE)
+    assert found.verdict == "contradicted"
+    rows["norm_layer"] = row(90)
+    assert c7(rows, PROFILE).verdict == "not yet run"
 
 
 def test_of_several_parts_the_one_furthest_from_confirmed_is_shown():
@@ -301,7 +322,8 @@ def test_of_several_parts_the_one_furthest_from_confirmed_is_shown():
 def test_a_claim_says_that_autoattack_corrected_it():
     rows = {"at": {10: with_autoattack(90), 11: with_autoattack(90)}, "finetuned": row(30, seeds=[10, 11])}
     assert c2(rows, PROFILE).note == (
-        "R(AT), seed 10, is corrected by AutoAttack; R(AT), seed 11, is corrected by AutoAttack"
+        "R(AT), seed 10, is corrected by AutoAttack; R(AT), seed 11, is corrected by AutoAttack; "
+        "standard error over the test images 0.9"
     )
     assert c2(rows, PROFILE).mean == pytest.approx(6)
 
@@ -317,7 +339,7 @@ def test_a_seed_on_fewer_images_is_left_out_and_that_is_said():
     rows = {"at": row(30) | {12: record(50, n=500)}, "finetuned": constant(20)}
     found = c2(rows, PROFILE)
     assert found.seeds == [10, 11] and found.interim == "2 of 3 seeds"
-    assert found.note == "AT, seed 12, on 500 images, is left out"
+    assert found.note == "AT, seed 12, on 500 images, is left out; standard error over the test images 0.9"
 
 
 def test_a_difference_is_written_with_its_sign_and_an_accuracy_without():

@@ -225,6 +225,8 @@ def test_small_gammas_of_both_arms_are_compared_at_the_same_rate():
     assert said == "At the same rate, % (seeds): at 0.8 trained features 100.0 (1), random ones 50.0 (1)."
     arms["random"][0.2] = tuned(1.0, 1.0, loss=2.3)  # it did not take off
     assert norm_tables.said_of_gamma(arms) == said
+    arms["random"][0.8][2] = tuned(0.0, 0.0)[1]  # a seed that the other arm has not
+    assert norm_tables.said_of_gamma(arms) == said
     assert norm_tables.said_of_gamma({}) == "Not yet run at the same rate."
 
 

@@ -97,7 +97,7 @@ def test_bn_is_compared_with_itself_at_the_study_s_rate():
     claim = claims.c7(rows, "cpu")
     rows["norm_none"] = standard(22)
     assert other_norms.said_of_bn_rates(claim, rows) == (
-        "BN's learning rate alone moves R, 0.2 less 0.1, points [95 %] (seeds): -4.0 (1) at 0.5/255, "
+        "R of BN at 0.2 less that at 0.1, points [95 %] (seeds): -4.0 (1) at 0.5/255, "
         "-4.0 (1) at 1/255. With BN at 0.1, the study's, it is the less robust in 0 of 2 differences. On "
         "every seed BN is less robust than none; more robust than no normalisation (at 0.5 and 1/255)."
     )
@@ -135,13 +135,13 @@ def test_autoattack_at_a_small_radius_is_compared_on_the_images_that_both_saw():
     assert other_norms.under_autoattack({}).index.tolist() == ["not yet run"]
 
 
-@pytest.mark.parametrize("second, order", [(10, "the same order"), (30, "the same"), (43, "another order")])
+@pytest.mark.parametrize("second, order", [(10, "the same order"), (30, "the same"), (45, "another order")])
 def test_autoattack_puts_the_networks_in_an_order(second, order):
     """a has R 50 and 30 under AutoAttack; b has R 45 and `second`. A tie swaps nothing."""
     outcomes = {"a": (flags(50, 100), flags(30, 100), 1), "b": (flags(45, 100), flags(second, 100), 1)}
     said = other_norms.said_of_autoattack(outcomes)
     assert f"puts them in {order}" in said and "20.0" in said
-    certain = 2 if second < 40 else 1
+    certain = 2 if second < 45 else 1  # of b AutoAttack breaks nothing then
     assert f"certainly less in {certain} of these 2 networks: there R is too high" in said
     assert other_norms.said_of_autoattack({"a": outcomes["a"]}) == ""
 

@@ -51,9 +51,8 @@ def test_a_part_of_autoattack_that_did_not_run_is_no_column():
     shown = trust_tables.autoattack(found)
     assert "APGD-T" not in shown.columns and shown["Square"].item() == "50.0"
     assert shown["R − APGD-T"].item() == "not yet run"
-    assert "in 1 of 1 networks. R is lowered, since AutoAttack certainly leaves fewer, in 0 of the 1" in (
-        trust_sentences.parts(found)
-    )
+    said = trust_sentences.parts(found)
+    assert "in 1 of 1 networks. Of the 1 that" in said and "in 1; R is lowered for it in 0, where" in said
 
 
 def test_autoattack_of_a_row_is_the_mean_over_its_seeds_and_counts_what_it_alone_breaks():
@@ -75,7 +74,8 @@ def test_it_is_said_how_often_autoattack_lowers_r():
     attacked = {"apgd-ce": left, "square": left, "robust": left}
     attacked["settings"] = dict(images=100, index=list(range(100)))
     found = {"fooled": record(50, n=100) | dict(autoattack=attacked)}
-    assert "certainly leaves fewer, in 1 of the 1 that" in trust_sentences.parts(found)
+    said = trust_sentences.parts(found)
+    assert "Of the 1 that were" in said and "right in 1; R is lowered for it in 1, where" in said
 
 
 def test_controls_are_shown_against_the_linear_classifier_and_against_bn():
