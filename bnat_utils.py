@@ -132,18 +132,32 @@ ARCHS = {
 }  # fmt: skip
 
 
+def layout(model):
+    """The memory format of a network: channels_last, the fastest, but where that writes outside its memory.
+
+    oneDNN 3.12, in torch 2.14, does on a CPU without AVX-512: in the gradient of the weights of a strided 1x1
+    convolution of fewer than 8 channels, as ResNet-8 has one.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.stride != (1, 1):
+            if module.in_channels < 8:
+                return torch.contiguous_format
+    return torch.channels_last
+
+
 class Normalize(nn.Module):
-    """Per-channel (x - mean) / std for x in [0, 1], then channels_last and the network's dtype."""
+    """Per-channel (x - mean) / std for x in [0, 1], then the network's memory format and dtype."""
 
     def __init__(self, mean, std):
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         self.out_dtype = None  # set by fold_bn: the folded network runs in one dtype from here on
+        self.memory_format = torch.channels_last  # or another `layout`
 
     def forward(self, x):
         x = (x - self.mean) / self.std
-        return x.to(self.out_dtype or x.dtype, memory_format=torch.channels_last)
+        return x.to(self.out_dtype or x.dtype, memory_format=self.memory_format)
 
 
 def _resnet_layers(channels, norm_layer, widths, blocks):
@@ -182,7 +196,8 @@ def network(arch, data="cifar10", normalize=True, norm_layer=nn.BatchNorm2d):
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return model.to(DEVICE, memory_format=torch.channels_last)
+    model.normalize.memory_format = layout(model)
+    return model.to(DEVICE, memory_format=model.normalize.memory_format)
 
 
 # --------------------------------------------------------------------------------- the part that trains
@@ -306,7 +321,7 @@ def fold_bn(model, dtype=torch.float32, into=None, warn=True):
             layer.bias = nn.Parameter(layer.weight.new_zeros(channels), requires_grad=False)
             into.set_submodule(bn_path, nn.Identity())
         if isinstance(first, Normalize):
-            into = into.to(dtype=dtype, memory_format=torch.channels_last)
+            into = into.to(dtype=dtype, memory_format=first.memory_format)
             into.normalize = copy.deepcopy(model.normalize)  # in fp32: rounded, it would shift the image
             into.normalize.out_dtype = dtype
     tensors = model.state_dict()

@@ -115,4 +115,4 @@ def network(arch, data, normalize=True, norm="batch"):
     model = bnat.network(arch, data, normalize, norm_layer=NORMS[norm].layer)
     if NORMS[norm].change:
         NORMS[norm].change(model)
-    return model.to(bnat.DEVICE, memory_format=torch.channels_last)
+    return model.to(bnat.DEVICE, memory_format=model.normalize.memory_format)

@@ -86,6 +86,7 @@ def _own(path, data, normalize, options, trains):
     try:
         net = function(**_options(function, options, info["classes"]))
         model = torch.nn.Sequential(OrderedDict(normalize=bnat.Normalize(mean, std), net=net))
+        model.normalize.memory_format = bnat.layout(net)
         model = model.to(bnat.DEVICE)
         images = torch.zeros(2, len(info["mean"]), info["size"], info["size"], device=bnat.DEVICE)
         for use in (JUDGED, ATTACKED, TRAINED) if trains else (JUDGED, ATTACKED):

@@ -124,6 +124,17 @@ def test_a_network_of_one_s_own_trains_and_is_evaluated(digits):
     assert found["clean"].float().mean() > 0.4 and found["robust"].sum() < found["clean"].sum()
 
 
+def test_a_strided_1x1_convolution_of_few_channels_is_kept_out_of_channels_last(digits):
+    """There its weights' gradient writes outside its memory on a CPU without AVX-512."""
+    small = bnat.network("resnet8", "digits")
+    for model in (small, bnat.fold_bn(small)):
+        assert model.normalize.memory_format is torch.contiguous_format
+        assert model.layer1_0.conv1.weight.is_contiguous()
+    assert bnat.layout(bnat.network("resnet20")) is torch.channels_last
+    assert bnat.layout(nn.Conv2d(4, 8, 3, stride=2)) is bnat.layout(nn.Conv2d(4, 8, 1)) is torch.channels_last
+    last(small, *digits["train"], epochs=1)
+
+
 BEFORE = {  # part: ε in 1/255, weight decay, loss of the third epoch as the first study's code had it
     "all": (0, 5e-4, 0.9539738893508911),
     "bn": (32, 5e-4, 2.4023633003234863),

@@ -53,6 +53,9 @@ class Constant(nn.Module):
     def forward(self, x):
         return self.fc(x.flatten(1)) @ torch.eye(10)
 
+def strided(num_classes):
+    return nn.Sequential(nn.Conv2d(1, 4, 1, stride=2), nn.Flatten(), nn.Linear(64, num_classes))
+
 def dropping(num_classes):
     return nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(64, num_classes))
 
@@ -140,6 +143,13 @@ def test_a_network_is_tried_as_it_will_be_trained_and_attacked(root, mine, monke
         made("pretrain", arch=f"{mine}:Constant")
     judged = experiment("pretrain", **FAST | dict(arch=f"{mine}:Auxiliary")).run | dict(epochs=0)
     assert isinstance(networks.build(judged).net, nn.Module)
+
+
+def test_a_user_s_own_network_gets_images_in_the_memory_format_that_is_safe_for_it(root, mine):
+    formats = {"strided": torch.contiguous_format, "Twice": torch.channels_last}
+    for function, expected in formats.items():
+        model = networks.build(experiment("pretrain", **FAST | dict(arch=f"{mine}:{function}")).run)
+        assert model.normalize.memory_format is expected
 
 
 def test_trying_a_network_draws_nothing(root, mine):
