@@ -1,16 +1,14 @@
 """Delete the weights that need no place in the repository: python site/drop_weights.py.
 
 Those of runs that are judged on images kept for tuning alone, and of C7's networks, and those beside them,
-from which no other run starts, once all that sweeps.yaml asks of them is measured. Their records stay. A run
-that is only planned keeps what it starts from at the first seed alone, which is 02's own when nobody names
-one; for another seed the weights come from the repository's history, or are trained again.
+from which no run has started, once all that sweeps.yaml asks of them is measured. Their records stay. For a
+run that starts from them later the weights come from the repository's history, or are trained again.
 """
 
 import json
 from pathlib import Path
 
 from study.define.experiment import experiment
-from study.define.parameters import PROFILES
 from study.define.rows import BESIDE_C7, NORMALISED
 from study.measure.plan import evaluations
 from study.run import sweeps
@@ -19,13 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def asked():
-    """{name of a run: file names of all that is asked of it}, of C7's runs from which no other starts."""
+    """{name of a run: file names of all that is asked of it}, of C7's runs from which no other has started."""
     _, jobs = sweeps.load(ROOT / "sweeps.yaml", "cpu")
     runs = [sweeps.run_of(job, "cpu") for job in jobs.values()]
     known = [json.loads(path.read_bytes()) for path in (ROOT / "records").glob("*/run.json")]
     parents = {record["run"]["parent"] for record in known}
-    first = PROFILES["cpu"]["seed"]
-    parents |= {exp.parent.name for exp in runs if exp.parent and exp.run["seed"] == first}
     of_c7 = {
         experiment(row.step, **row.among(dict(seed=seed))).name
         for row in (NORMALISED | BESIDE_C7).values()
