@@ -31,8 +31,6 @@ from tqdm import tqdm
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 EVAL_BATCH = int(os.environ.get("BNAT_EVAL_BATCH", 500))  # images evaluated at a time
-AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")  # the components of version "standard", in their order
-FEWEST_CLASSES = {"apgd-t": 4, "fab-t": 2}  # a target beside the label; apgd-t's loss looks at four logits
 
 
 def _one_of(name, key, allowed):
@@ -541,35 +539,4 @@ def multi_targeted(model, x, y, *, eps, steps=20, alive=None, batch_size=EVAL_BA
                     adv = _ascend(attacked, start, images[left], pairs, eps, eps / 4, steps, margin)
                     left = left[model(adv).argmax(1) == labels[left]]
             survivors[part[left.cpu()]] = True
-    return survivors
-
-
-@torch.no_grad()
-def autoattack(model, x, y, *, eps, components=AUTOATTACK, batch_size=EVAL_BATCH, seed=0):
-    """Which images survive AutoAttack, version "standard" (Croce & Hein 2020), by its authors' package.
-
-    Attacked with BN folded, in float32. Returns {component: bool [N], on the CPU}, in their order: what
-    survives it and those before, so the last is the result. components: fewer make an attack of their own,
-    not AutoAttack. Of at most nine other classes each is a target; a component that has too few
-    (FEWEST_CLASSES) is left out.
-    """
-    from pyautoattack import AutoAttack
-
-    _start(x[:0].float(), eps)  # refuses an eps that is not in pixel units
-    target, survivors = fold_bn(model), {}
-    attack = AutoAttack(target, eps=eps, norm="Linf", version="standard", device=y.device, seed=seed)
-    attack.verbose = False
-    with eval_mode(target):
-        alive = evaluate(target, x, y, eps=0, batch_size=batch_size)["clean"]
-        classes = target(to_float(x[:1])).shape[1]
-        attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(9, classes - 1)
-        for component in components:
-            if classes < FEWEST_CLASSES.get(component, 1):
-                continue
-            left = alive.nonzero().squeeze(1).to(y.device)
-            if len(left):
-                attack.attacks_to_run, images = [component], to_float(x[left])
-                adv, _ = attack.run_standard_evaluation(images, y[left], batch_size=batch_size)
-                alive[left.cpu()] = evaluate(target, adv, y[left], eps=0, batch_size=batch_size)["clean"]
-            survivors[component] = alive.clone()
     return survivors

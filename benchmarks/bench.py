@@ -32,6 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
+from study.measure import attacks
 from study.run.runs import bnat, set_up
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -282,7 +283,7 @@ def autoattack(model, x, y, repeats, n):
 
     plain_net = copy_of(model, *SETTINGS[0])
     variants = {
-        "ours": lambda r: bnat.autoattack(model, x[r * n : (r + 1) * n], y[r * n : (r + 1) * n], eps=EPS)[
+        "ours": lambda r: attacks.autoattack(model, x[r * n : (r + 1) * n], y[r * n : (r + 1) * n], eps=EPS)[
             "square"
         ],
         "pyautoattack, fp32, NCHW": plain,

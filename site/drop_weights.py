@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def asked():
-    """{name of a run: file names of all that is asked of it}, of C7's runs from which no other has started."""
+    """{run: file names of all that is asked of it}, of C7's runs from which no other has started."""
     _, jobs = sweeps.load(ROOT / "sweeps.yaml", "cpu")
     runs = [sweeps.run_of(job, "cpu") for job in jobs.values()]
     known = [json.loads(path.read_bytes()) for path in (ROOT / "records").glob("*/run.json")]

@@ -5,8 +5,12 @@ themselves (bnat_utils.py), checks of whether they can be trusted (masking.py).
 """
 
 import torch
+from pyautoattack import AutoAttack
 
 import bnat_utils as bnat
+
+AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")  # the components of version "standard", in their order
+FEWEST_CLASSES = {"apgd-t": 4, "fab-t": 2}  # a target beside the label; apgd-t's loss looks at four logits
 
 
 def adversarial(model, x, y, *, eps, step_size=None, steps=20, random_start=True):
@@ -41,3 +45,32 @@ def at_radii(model, x, y, radii, steps=20):
     outcomes = {f"{radius:g}": survivors(model, x, y, radius / 255, steps) for radius in radii}
     clean = next(iter(outcomes.values()))[0]
     return {"0": clean} | {radius: robust for radius, (_, robust) in outcomes.items()}
+
+
+@torch.no_grad()
+def autoattack(model, x, y, *, eps, components=AUTOATTACK, batch_size=bnat.EVAL_BATCH, seed=0):
+    """Which images survive AutoAttack, version "standard" (Croce & Hein 2020), by its authors' package.
+
+    Attacked with BN folded, in float32. Returns {component: bool [N], on the CPU}, in their order: what
+    survives it and those before, so the last is the result. components: fewer make an attack of their own,
+    not AutoAttack. Of at most nine other classes each is a target; a component that has too few
+    (FEWEST_CLASSES) is left out.
+    """
+    target, survivors = bnat.fold_bn(model), {}
+    bnat.pgd(target, x[:0].float(), y[:0], eps=eps, step_size=0, steps=0)  # refuses an eps not in pixel units
+    attack = AutoAttack(target, eps=eps, norm="Linf", version="standard", device=y.device, seed=seed)
+    attack.verbose = False
+    with bnat.eval_mode(target):
+        alive = bnat.evaluate(target, x, y, eps=0, batch_size=batch_size)["clean"]
+        classes = target(bnat.to_float(x[:1])).shape[1]
+        attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(9, classes - 1)
+        for component in components:
+            if classes < FEWEST_CLASSES.get(component, 1):
+                continue
+            left = alive.nonzero().squeeze(1).to(y.device)
+            if len(left):
+                attack.attacks_to_run, images = [component], bnat.to_float(x[left])
+                adv, _ = attack.run_standard_evaluation(images, y[left], batch_size=batch_size)
+                alive[left.cpu()] = bnat.evaluate(target, adv, y[left], eps=0, batch_size=batch_size)["clean"]
+            survivors[component] = alive.clone()
+    return survivors

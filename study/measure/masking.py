@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import bnat_utils as bnat
-from study.measure.attacks import adversarial, input_gradient
+from study.measure.attacks import adversarial, autoattack, input_gradient
 
 CHECK_STEPS, CHECK_RESTARTS = (1, 2, 5, 10, 20, 50, 100, 200), 10
 
@@ -61,4 +61,4 @@ def check_attacks(model, x, y, *, eps):
     # the last to draw: the others keep the numbers that they had before it was added
     result["unbounded margin"] = bnat.multi_targeted(model, x, y, eps=1, alive=result["unbounded"])
     # Square draws from a seed of its own
-    return result | bnat.autoattack(model, x, y, eps=eps, components=("square",))
+    return result | autoattack(model, x, y, eps=eps, components=("square",))

@@ -174,7 +174,7 @@ def measure_curve(model, x, y, settings, beside):
 
 def measure_autoattack(model, x, y, settings, beside):
     def attack(images, labels):
-        return bnat.autoattack(model, images, labels, eps=radius(settings))
+        return attacks.autoattack(model, images, labels, eps=radius(settings))
 
     left = beside.in_parts(attack, x, y, part=100, name="AutoAttack")
     return left | dict(robust=list(left.values())[-1])

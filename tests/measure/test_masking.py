@@ -86,7 +86,7 @@ def test_an_honest_network_is_not_suspect(trained, digits, monkeypatch):
     record = measured(trained, digits)
     x, y = (t[100:160] for t in digits["test"])
     # without FAB, which takes the longest and nothing that APGD has left
-    aa = bnat.autoattack(trained, x, y, eps=EPS, components=("apgd-ce", "apgd-t"))
+    aa = attacks.autoattack(trained, x, y, eps=EPS, components=("apgd-ce", "apgd-t"))
     left = aa["apgd-t"].numpy()
     record["autoattack"] = {"robust": left, "fab-t": left, "settings": dict(index=list(range(100, 160)))}
     radii = [bnat.evaluate(trained, x, y, eps=factor * EPS)["robust"].numpy() for factor in (0, 1, 2, 8)]

@@ -1,7 +1,6 @@
 """The attack and the networks: what every number of the report rests on."""
 
 import copy
-import itertools
 import shutil
 
 import foolbox
@@ -11,8 +10,9 @@ import torchvision
 from conftest import bnat
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyautoattack import AutoAttack
 from torch import nn
+
+from study.measure import attacks
 
 LAYOUTS = {
     "contiguous": lambda x: x,
@@ -310,56 +310,6 @@ def test_bfloat16_gradients_are_no_weaker(trained, digits):
     assert abs(sum(robust[torch.float32]) - sum(robust[torch.bfloat16])) / 5 <= 0.005
 
 
-@pytest.fixture(scope="module")
-def attacked(trained, digits):
-    """The outcome of AutoAttack on some digits."""
-    x, y = (t[:60] for t in digits["test"])
-    return x, y, bnat.autoattack(trained, x, y, eps=32 / 255, batch_size=20)
-
-
-def test_autoattack_s_parts_run_in_order_and_only_break_more(attacked):
-    flags = list(attacked[2].values())
-    assert tuple(attacked[2]) == bnat.AUTOATTACK
-    assert all((later <= earlier).all() for earlier, later in itertools.pairwise(flags))
-
-
-@pytest.mark.parametrize(
-    "classes, parts",
-    [
-        (2, ["apgd-ce", "fab-t", "square"]),
-        (3, ["apgd-ce", "fab-t", "square"]),
-        (4, ["apgd-ce", "apgd-t", "fab-t", "square"]),
-        (5, ["apgd-ce", "apgd-t", "fab-t", "square"]),
-    ],
-)
-def test_autoattack_of_few_classes_runs_the_parts_that_have_a_target(classes, parts):
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, classes)).to(bnat.DEVICE)
-    x = 0.1 + 0.8 * torch.rand(40, 1, 8, 8, device=bnat.DEVICE)
-    logits, weight = model(x).detach(), model[1].weight.detach()
-    label = logits.argmax(1)
-    survivors = bnat.autoattack(model, x, label, eps=0.02)
-    assert list(survivors) == parts
-
-    # of a linear classifier it is known: a margin falls by eps times the sum of its weights
-    robust = torch.ones(40, dtype=torch.bool)
-    for other in range(classes):
-        room = logits.gather(1, label[:, None])[:, 0] - logits[:, other]
-        reach = 0.02 * (weight[label] - weight[other]).abs().sum(1)
-        robust &= ((room > reach) | (label == other)).cpu()
-    assert torch.equal(survivors["square"], robust) and 0 < robust.sum() < 40
-
-
-@pytest.mark.slow
-def test_autoattack_is_the_package_s(trained, attacked):
-    x, y, ours = attacked
-    package = AutoAttack(trained, norm="Linf", eps=32 / 255, version="standard", seed=0, device=y.device)
-    package.verbose = False
-    adv, _ = package.run_standard_evaluation(bnat.to_float(x), y, batch_size=20)
-    with torch.no_grad():
-        assert torch.equal((trained(adv).argmax(1) == y).cpu(), ours["square"])
-
-
 # ------------------------------------------------------------------------------------- multi-targeted PGD
 def test_multi_targeted_attacks_only_what_is_alive(trained, digits):
     x, y = (t[:100] for t in digits["test"])
@@ -377,7 +327,7 @@ def test_multi_targeted_leaves_hardly_more_than_targeted_apgd(trained, digits):
     x, y = (t[:200] for t in digits["test"])
     pgd = bnat.evaluate(trained, x, y, eps=32 / 255)["robust"]
     ours = bnat.multi_targeted(trained, x, y, eps=32 / 255, alive=pgd)
-    theirs = bnat.autoattack(trained, x, y, eps=32 / 255, components=("apgd-ce", "apgd-t"))["apgd-t"]
+    theirs = attacks.autoattack(trained, x, y, eps=32 / 255, components=("apgd-ce", "apgd-t"))["apgd-t"]
     assert ours.float().mean() <= theirs.float().mean() + 0.02
 
 
