@@ -51,7 +51,7 @@ rule run:
     log: f"{OUT}/logs/{{name}}.log"
     params: lambda w: sweeps.arguments(JOBS[w.name], PROFILE)
     threads: config.get("threads", 1)  # the same on every machine: another number rounds differently
-    resources: gpu=int(PROFILE == "paper" or bnat.DEVICE.type == "cuda")
+    resources: gpu=1 if PROFILE == "paper" or bnat.DEVICE.type == "cuda" else 0
     shell: PAPERMILL
 
 onsuccess:  # what has come of the table, in its order

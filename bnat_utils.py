@@ -222,9 +222,12 @@ def set_trainable(model, part):
     return chosen
 
 
+MOMENTUM = 0.9
+
+
 def sgd(weights, lr, weight_decay=5e-4):
-    """SGD with Nesterov momentum 0.9 over a list of parameters."""
-    return torch.optim.SGD(weights, lr, 0.9, weight_decay=weight_decay, nesterov=True)
+    """SGD with Nesterov momentum over a list of parameters."""
+    return torch.optim.SGD(weights, lr, MOMENTUM, weight_decay=weight_decay, nesterov=True)
 
 
 # ---------------------------------------------------------------------------------------- BN folding
@@ -309,7 +312,7 @@ def fold_bn(model, dtype=torch.float32, into=None, warn=True):
     """
     if into is None:
         into = copy.deepcopy(model).eval().requires_grad_(False)
-        count = sum(isinstance(module, BN) for module in into.modules())
+        count = len([module for module in into.modules() if isinstance(module, BN)])
         into.folded, left = _foldable(into)
         first = getattr(into, "normalize", None)
         _warn_of(left if warn else {}, count)
@@ -525,7 +528,7 @@ def multi_targeted(model, x, y, *, eps, steps=20, alive=None, batch_size=EVAL_BA
     """
     exact()
     attacked, survivors = fold_bn(model, fast_dtype()), torch.zeros(len(y), dtype=torch.bool)
-    chosen = torch.arange(len(y)) if alive is None else alive.nonzero().squeeze(1)
+    chosen = torch.arange(len(y)) if alive is None else alive.cpu().nonzero().squeeze(1)
     parts = chosen.split(batch_size) if len(chosen) else ()
     with eval_mode(model):
         for part in tqdm(parts, desc=progress, disable=progress is None, delay=3):

@@ -50,3 +50,13 @@ def with_autoattack(survivors, **settings):
     robust_there = np.arange(250) < survivors
     autoattack = dict(robust=robust_there, settings=dict(epsilon=8, images=250, index=index) | settings)
     return dict(margin=dict(robust=robust), autoattack=autoattack)
+
+
+def small(n, *rates, radius="0.5"):
+    """Small radii of n images: right on the first so many percent, of which the first so many survive."""
+    right, robust = (flags(rate, n) for rate in rates)
+    return {
+        "0": right,
+        radius: robust,
+        "settings": dict(images=n, radii=[float(radius)], index=list(range(n))),
+    }

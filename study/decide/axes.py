@@ -11,6 +11,7 @@ from study.decide import rates
 from study.decide.select import study_rows
 from study.define.parameters import PROFILES
 from study.define.rows import AFFINE, ARMS, CONTROLS, EVERY, FIRST_STUDY, ROWS
+from study.run.records import prefix
 
 TRAINED = (*ARMS, "at", "linear", "perceptron")
 TUNED_ROWS = (*TRAINED, "two_stages", "linear_long", "perceptron_long")
@@ -22,7 +23,7 @@ TUNED = dict(epochs=5, pretrain_epochs=15)  # the study's lengths, at which the 
 TUNED_CLEAN = dict(epochs=15)
 TUNED_NORMS = dict(epochs=5)  # a third of what standard training has, for time's sake
 TEST = {"clean": rates.CLEAN, "PGD-20": rates.PGD, "R": rates.ROBUST}
-TUNING = {name: (f"tuning_{kind}", flags) for name, (kind, flags) in TEST.items()}
+TUNING = {name: (prefix("tuning") + kind, flags) for name, (kind, flags) in TEST.items()}
 TUNING_CLEAN = {name: TUNING[name] for name in ("clean", "PGD-20")}  # where clean accuracy is what chooses
 
 
@@ -64,8 +65,8 @@ def other_rates(**parameters):
 
     An arm that ran at several, on the seeds that it has at each: other seeds would show how seeds differ.
     """
-    found = along("lr", RATES, ARMS, **parameters)
-    return {key: on_shared_seeds(points) for key, points in found.items() if len(points) > 1}
+    arms = along("lr", RATES, ARMS, **parameters)
+    return {key: on_shared_seeds(points) for key, points in arms.items() if len(points) > 1}
 
 
 def on_shared_seeds(points):

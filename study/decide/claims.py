@@ -34,6 +34,8 @@ from study.define.parameters import PROFILES
 from study.define.rows import ARMS, short
 from study.measure.plan import OF_C7
 
+STUDY_BN = "standard"  # standard training with BN at its profile's rate; C7's has a rate of its own
+
 
 def planned(keys, profile):
     """The seeds that count for a difference of these rows: six of both arms, three with any other row.
@@ -206,8 +208,8 @@ def c6s(rows, profile):
     within δ with 0 inside."""
     statement = "... and with the same two stages of training"
     part = _difference(rows, "finetuned", "two_stages", profile)
-    near = _near_delta(rows, part)
-    return judge("C6s", statement, c6s.__doc__, [part], exceeds, _over_images(rows, part), near)
+    notes = _take_off(rows, part, "two_stages") + _over_images(rows, part)
+    return judge("C6s", statement, c6s.__doc__, [part], exceeds, notes, _near_delta(rows, part))
 
 
 def c6b(rows, profile):
@@ -235,17 +237,19 @@ def c6b(rows, profile):
     )  # fmt: skip
 
 
-def c7(rows, profile):
+def c7(rows, profile, bn="norm_batch"):
     """Confirmed: every difference < 0, by t-tests over seeds, corrected for their number after Holm (5 %).
     Contradicted: one of them > 0, corrected alike."""
     parts = []
     for eps in (PROFILES[profile]["epsilon"] * part for part in OF_C7):
         for other in (key for key, norm in NORMS.items() if norm.without_bn):
-            keys = ("norm_batch", f"norm_{other}")
+            keys = (bn, f"norm_{other}")
             text = f"R at {eps:g}/255, {short(keys[0])} − {short(keys[1])}"
             parts.append(_part(rows, text, keys, profile, ("small", f"{eps:g}"), above=False))
     statement = "BN helps to learn fragile features"
     notes = ["these intervals are not corrected for their number"] if any(p.values for p in parts) else []
+    if bn != STUDY_BN and rows.get(STUDY_BN):
+        notes.append(f"with BN at the rate of the rest of the study: {c7(rows, profile, STUDY_BN).verdict}")
     return judge("C7", statement, c7.__doc__, parts, clears_after_holm(parts), notes)
 
 

@@ -93,15 +93,10 @@ def text(seeds, measure):
 
 def paired_seeds(first, second, measure):
     """The seeds that two rows, {seed: record}, both have, measured on the same number of images."""
-    measured = [
-        {
-            seed: len(flags(record, measure))
-            for seed, record in row.items()
-            if flags(record, measure) is not None
-        }
+    one, other = (
+        {seed: len(flags(r, measure)) for seed, r in row.items() if flags(r, measure) is not None}
         for row in (first, second)
-    ]
-    one, other = measured
+    )
     return [seed for seed in sorted(one.keys() & other.keys()) if one[seed] == other[seed]]
 
 

@@ -107,8 +107,8 @@ def shipped(exp):
     """The ResNet-18 of the package pyautoattack before, and every run that started from it."""
     if exp.run["data"] != "cifar10":
         return {}
-    parameters = dict(profile=exp.profile, data="cifar10", arch="resnet18", epsilon=0)
-    other = experiment("pretrain", **parameters, pretrain_weights="pyautoattack")
+    network = dict(profile=exp.profile, data="cifar10", arch="resnet18", epsilon=0)
+    other = experiment("pretrain", **network, pretrain_weights="pyautoattack")
     every = all_records(other)
     chosen = {"before": every.get(other.name)}
     for name, record in every.items():

@@ -35,10 +35,9 @@ def recipe(run, parent=None):
         name = TWO_STAGES
     else:
         return None
-    if not run["weight_decay"]:
-        return f"{name}, no decay"
+    decay = [] if run["weight_decay"] else ["no decay"]
     changed = [f"{what} {run[key]}" for key, what in CHANGED.items() if key in run]
-    return ", ".join([name, *changed])
+    return ", ".join([name, *decay, *changed])
 
 
 def groups(runs):

@@ -188,7 +188,7 @@ def trust(record, transfers=None):
     rows = evaluation_rows(record) | check_rows(record["checks"])
     if transfers is not None:
         rows["own PGD → strongest transfer"] = transfer_row(pgd, transfers)
-    rows["PGD at 0, ⅛, ¼, ½, ¾, 1, 1½, 2, 4 x ε"] = curve_row(record["curve"], record["run"]["data"])
+    rows[f"PGD at {CURVE[0]} to {CURVE[-1]} x ε"] = curve_row(record["curve"], record["run"]["data"])
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("check")
     if constant(record):
         table.loc[~table.verdict.isin(UNJUDGED), "verdict"] = "constant"

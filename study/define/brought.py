@@ -77,7 +77,7 @@ def register(data_dir, image_size):
 
 def is_folder(name):
     """Whether a data set is a folder of images, by the name that it has here."""
-    return name.startswith(FOLDER)
+    return "read" not in bnat.DATASETS[name]
 
 
 def described(name):

@@ -171,8 +171,8 @@ def label(key):
 
 
 def short(key):
-    """What a reader sees of a row's key in a formula."""
-    return EVERY[key].short or label(key)
+    """What a reader sees of a row's key in a formula; of anything else what `label` says."""
+    return (key in EVERY and EVERY[key].short) or label(key)
 
 
 def colour(key):

@@ -1,7 +1,7 @@
 """What an attack makes of a network on a set of images: examples, gradients, and which images survive.
 
-Decided here: what R is measured by, at one radius or several. Not here: PGD and the multi-targeted attack
-themselves (bnat_utils.py), checks of whether they can be trusted (masking.py).
+Decided here: what R is measured by, at one radius or several, how AutoAttack's package is called. Not here:
+PGD and the multi-targeted attack themselves (bnat_utils.py), whether they can be trusted (masking.py).
 """
 
 import torch
@@ -48,7 +48,7 @@ def at_radii(model, x, y, radii, steps=20):
 
 
 @torch.no_grad()
-def autoattack(model, x, y, *, eps, components=AUTOATTACK, batch_size=bnat.EVAL_BATCH, seed=0):
+def autoattack(model, x, y, *, eps, components=AUTOATTACK, batch_size=bnat.EVAL_BATCH):
     """Which images survive AutoAttack, version "standard" (Croce & Hein 2020), by its authors' package.
 
     Attacked with BN folded, in float32. Returns {component: bool [N], on the CPU}, in their order: what
@@ -56,9 +56,9 @@ def autoattack(model, x, y, *, eps, components=AUTOATTACK, batch_size=bnat.EVAL_
     not AutoAttack. Of at most nine other classes each is a target; a component that has too few
     (FEWEST_CLASSES) is left out.
     """
-    target, survivors = bnat.fold_bn(model), {}
+    target, remaining = bnat.fold_bn(model), {}
     bnat.pgd(target, x[:0].float(), y[:0], eps=eps, step_size=0, steps=0)  # refuses an eps not in pixel units
-    attack = AutoAttack(target, eps=eps, norm="Linf", version="standard", device=y.device, seed=seed)
+    attack = AutoAttack(target, eps=eps, norm="Linf", version="standard", device=y.device, seed=0)
     attack.verbose = False
     with bnat.eval_mode(target):
         alive = bnat.evaluate(target, x, y, eps=0, batch_size=batch_size)["clean"]
@@ -72,5 +72,5 @@ def autoattack(model, x, y, *, eps, components=AUTOATTACK, batch_size=bnat.EVAL_
                 attack.attacks_to_run, images = [component], bnat.to_float(x[left])
                 adv, _ = attack.run_standard_evaluation(images, y[left], batch_size=batch_size)
                 alive[left.cpu()] = bnat.evaluate(target, adv, y[left], eps=0, batch_size=batch_size)["clean"]
-            survivors[component] = alive.clone()
-    return survivors
+            remaining[component] = alive.clone()
+    return remaining

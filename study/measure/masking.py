@@ -21,7 +21,7 @@ def loss_landscape(model, x, y, *, eps, points=17):
     than at b = eps).
     """
     x, folded = bnat.to_float(x), bnat.fold_bn(model)
-    uphill, across = input_gradient(model, x.clone(), y).sign(), torch.randint_like(x, 2).mul(2).sub(1)
+    uphill, across = input_gradient(model, x, y).sign(), torch.randint_like(x, 2).mul(2).sub(1)
 
     def loss(a, b):
         parts = (x + a * uphill + b * across).clamp(0, 1).split(bnat.EVAL_BATCH)

@@ -51,7 +51,7 @@ def smoothness(model, x, y):
     """Cosine of the loss gradient at each image and at the image with N(0, NOISE²) added: float [n]."""
     x = bnat.to_float(x)
     here, there = (
-        input_gradient(model, x.clone(), y),
+        input_gradient(model, x, y),
         input_gradient(model, x + NOISE * torch.randn_like(x), y),
     )
     return F.cosine_similarity(here.flatten(1), there.flatten(1)).cpu()

@@ -24,7 +24,7 @@ def perturbations(model, x, y, *, eps):
     """
     x = bnat.to_float(x)
     adv = adversarial(model, x, y, eps=eps)
-    gradient = input_gradient(model, x.clone(), y)
+    gradient = input_gradient(model, x, y)
     largest = gradient.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30)
     with bnat.eval_mode(model):
         clean, attacked = (model(images).softmax(1).float().cpu() for images in (x, adv))

@@ -109,15 +109,10 @@ def pictured(exp):
     return dict(epsilon=exp.asked.epsilon, images=n)
 
 
-def small_radii(epsilon):
-    """The small radii of an ε, both in 1/255."""
-    return [epsilon * factor for factor in SMALL]
-
-
 def small(exp):
     standard = exp.run["step"] == "pretrain" and not exp.run["epsilon"]
     n = exp.asked.small_images if standard else 0
-    radii = small_radii(exp.asked.epsilon)
+    radii = [exp.asked.epsilon * factor for factor in SMALL]
     return dict(radii=radii, steps=exp.asked.steps, images=n, index=random_images(exp, n))
 
 

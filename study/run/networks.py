@@ -109,8 +109,8 @@ def build(run, parent=None):
     """The network of a run as its seed initialises it. run, parent: those of a record, or an experiment's."""
     torch.manual_seed(run["seed"])
     if is_own(run["arch"]):
-        given = run.get("normalize", True), run.get("arch_options", {})
-        model = _own(run["arch"], run["data"], *given, trains=run["epochs"] > 0)
+        settings = run.get("normalize", True), run.get("arch_options", {})
+        model = _own(run["arch"], run["data"], *settings, trains=run["epochs"] > 0)
     else:
         foreign = "pretrain_weights" in (parent or run)  # trained elsewhere, on images as they are
         settings = dict(normalize=run.get("normalize", not foreign), norm=run.get("norm", "batch"))

@@ -210,14 +210,14 @@ def decode(evaluation):
     return evaluation
 
 
-def kinds():
-    """The kinds of evaluations that a record may hold; on images kept for tuning by names of their own."""
-    return [*plan.MEASUREMENTS, *(f"tuning_{kind}" for kind in plan.FOR_A_CHOICE)]
-
-
 def prefix(split):
     """What stands before a kind that is judged on a split: nothing before that of test images."""
     return "tuning_" if split == "tuning" else ""
+
+
+def kinds():
+    """The kinds of evaluations that a record may hold; on images kept for tuning by names of their own."""
+    return [*plan.MEASUREMENTS, *(prefix("tuning") + kind for kind in plan.FOR_A_CHOICE)]
 
 
 def at_epsilon(record, epsilon):

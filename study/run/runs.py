@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import bnat_utils as bnat
 from study.define import brought
-from study.measure import plan
+from study.measure import attacks, plan
 from study.run import code_cache, datasets, machines, memory, optimizers, records
 from study.run.memory import fits
 from study.run.networks import load_foreign
@@ -185,8 +185,8 @@ def in_parts(state, seed, attack, x, y, *, part, name):
 
 def say_left_out(measured):
     """Tell a user which components of AutoAttack cannot attack a network of so few classes."""
-    if left_out := [component for component in bnat.AUTOATTACK if component not in measured]:
-        ran = [component for component in bnat.AUTOATTACK if component in measured]
+    if left_out := [component for component in attacks.AUTOATTACK if component not in measured]:
+        ran = [component for component in attacks.AUTOATTACK if component in measured]
         say(f"AutoAttack: {', '.join(ran)}; not {', '.join(left_out)}, which needs more classes")
 
 

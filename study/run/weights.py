@@ -70,7 +70,8 @@ def _kept(name, weights=None):
     having = [place for place in places if (place / "weights.safetensors").exists()]
     pairs = [(read_record(place, *places), place / "weights.safetensors") for place in having]
     pairs = [pair for pair in pairs if pair[0]] or [(read_record(*places), None)]
-    record, file = min(pairs, key=lambda pair: bool(pair[0]) and pair[0]["weights"] != weights)
+    meant = [pair for pair in pairs if pair[0] and pair[0]["weights"] == weights]
+    record, file = (meant or pairs)[0]
     if record is None:
         raise FileNotFoundError(f"records/{name}: no such record")
     brought.recall(record)

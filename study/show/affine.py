@@ -1,7 +1,7 @@
 """What 07 says of AT of affine parameters alone, in tables and sentences: is it BN?
 
-Decided here: how the learning rates are compared, and what is left of a signal is summed up. Not here: other
-normalisations in standard training (other_norms.py), the measures (measure/norms.py).
+Decided here: how the learning rates are compared, and how what is left of a signal is summed up. Not here:
+other normalisations in standard training (other_norms.py), the measures (measure/norms.py).
 """
 
 import numpy as np

@@ -23,7 +23,7 @@ def flat(record, key):
 
 
 def off(gamma):
-    """Which channels are switched off, in percent."""
+    """The share of channels that are switched off, in percent."""
     return 100 * np.mean(np.abs(gamma) < OFF)
 
 
@@ -59,7 +59,7 @@ def left_by_decay(run):
     updates = run["epochs"] * (run["train_images"] // run["batch_size"])
     points, shares = bnat.SCHEDULES[run["schedule"]]
     mean_rate = run["lr"] * np.trapezoid(shares, points)
-    return np.exp(-run["weight_decay"] * updates * mean_rate / (1 - 0.9))  # momentum 0.9
+    return np.exp(-run["weight_decay"] * updates * mean_rate / (1 - bnat.MOMENTUM))
 
 
 def gamma_beta_table(pairs):

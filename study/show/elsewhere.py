@@ -21,19 +21,19 @@ def screen(exp, record):
     for is no line.
     """
     filled = ", filled in their order" if record.get("filled_by") == "order" else ""
-    part = prefix(exp.asked.split)
-    pgd = record[f"{part}pgd"]
+    before = prefix(exp.asked.split)
+    pgd = record[f"{before}pgd"]
     radius = f", ε = {pgd['settings']['epsilon']:g}/255" if pgd else ""
     lines = [f"{exp.run['arch']} with the weights of {exp.weights}{filled}, on {exp.run['data']}{radius}:"]
     for title, (kind, flags) in MEASURED.items():
-        measured = record[f"{part}{kind}"]
+        measured = record[f"{before}{kind}"]
         if measured:
             name = f"PGD-{measured['settings']['steps']}" if title == "PGD" else title
             lines.append(f"  {name:11} {percent(proportion(measured[flags]))}")
     if attack := record["autoattack"]:
         parts = [part for part in attack if part not in ("robust", "settings", "weights")]
         lines.append(f"  AutoAttack  {percent(proportion(attack['robust']))}, of {', '.join(parts)}")
-    images = "training images kept for tuning" if part else "test images"
+    images = "training images kept for tuning" if before else "test images"
     lines.append(f"  in percent [95 % interval] ({images}); R survives PGD and multi-targeted PGD")
     table = trust(record)
     looked = (table.verdict != NOT_RUN).any()

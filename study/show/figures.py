@@ -34,9 +34,9 @@ def save(figure, exp, name):
     records.keep(exp, files)
 
 
-def chance_line(axis, chance, **style):
+def chance_line(axis, chance):
     """The accuracy of a constant classifier."""
-    axis.axhline(100 * chance, color="grey", linestyle=":", linewidth=1, **style)
+    axis.axhline(100 * chance, color="grey", linestyle=":", linewidth=1)
 
 
 def points(outcomes):
@@ -159,7 +159,7 @@ def headline(rows, decided, chance):
     left.set(xlabel="R (%), a mark a seed", title="Robust accuracy (seeds)", xlim=(-1, None))
     compared = pairs(rows, decided)
     for place, (values, over_random) in enumerate(compared.values()):
-        stayed = [seed for seed in values if over_random and not rates.took_off(rows["random"][seed])]
+        stayed = [seed for seed in values if over_random and not rates.took_off(rows[over_random][seed])]
         colours = ["none" if seed in stayed else "#7f7f7f" for seed in values]
         style = dict(s=12, edgecolors="#7f7f7f", facecolors=colours, linewidths=1, zorder=3)
         right.scatter(list(values.values()), spread(place, len(values)), **style)
@@ -179,7 +179,7 @@ def headline(rows, decided, chance):
 
 
 def pairs(rows, decided):
-    """The headline's right panel from below: {label: ({seed: points}, are random features a part of it?)}."""
+    """The headline's right panel from below: {label: ({seed: points}, its row of random features)}."""
     known = {claim.key: claim for claim in decided if claim.values}
     shown = {}
     for key in reversed([key for key in DIFFERENCES if key in known]):
@@ -188,10 +188,11 @@ def pairs(rows, decided):
         if key == BY_SIGNS and len(values) > 1:
             test = f", sign-flip\np = {sign_flip(values.values()):.3f}"
         rows_of = {row for part in known[key].parts for row in part.rows}
-        shown[f"{DIFFERENCES[key]}\n({key}, {len(values)} seeds{test})"] = values, "random" in rows_of
+        over_random = next((row for row in OVER_RANDOM if row in rows_of), None)
+        shown[f"{DIFFERENCES[key]}\n({key}, {len(values)} seeds{test})"] = values, over_random
     gap = rates.differences(rows["finetuned"], rows["perceptron"])
     if gap:  # beside the claims
-        shown = {f"trained − P\n({len(gap)} seeds)": (gap, False)} | shown
+        shown = {f"trained − P\n({len(gap)} seeds)": (gap, None)} | shown
     return shown
 
 
@@ -215,7 +216,7 @@ def attacks(networks, epsilon, chance):
             axis.plot(xs, shown[:, 0], marker="o", label=label(row), **style)
             axis.fill_between(xs, shown[:, 1], shown[:, 2], alpha=0.15, linewidth=0, **style)
         shown = points(c[key] for key in last.values())
-        x = np.arange(len(last)) + 0.12 * (place - 2)
+        x = np.arange(len(last)) + 0.6 / max(len(measured), 5) * (place - (len(measured) - 1) / 2)
         axes[2].errorbar(x, shown[:, 0], np.abs(shown[:, 1:].T - shown[:, 0]), fmt="o", **style)
     axes[2].set_xticks(range(len(last)), list(last))
     axes[0].set(

@@ -23,13 +23,14 @@ def seeds_and_mean(axis, runs, measure, **style):
 
 
 def points_and_mean(axis, points, fill="full", marker="o", hollow=(), places=None, **style):
-    """{x: {seed: number}}: a mark a seed; a line joins the means of the seeds that every x has.
+    """{x: {seed: number}}: a mark a seed; a line joins the means of the seeds that every x has, none hollow.
 
     Between the means of other seeds a line would show how the seeds differ. hollow: (x, seed) of the marks
     that are; places: {x: where it is drawn}, for rows that lie side by side.
     """
     shown = {x: of_seeds for x, of_seeds in points.items() if of_seeds}
-    shared = set.intersection(*map(set, shown.values())) if shown else ()
+    filled = [{seed for seed in of_seeds if (x, seed) not in hollow} for x, of_seeds in shown.items()]
+    shared = set.intersection(*filled) if filled else ()
     joined = list(shown) if shared else []
     means = [np.mean([shown[x][seed] for seed in shared]) for x in joined]
     places = places or {x: x for x in points}
@@ -57,11 +58,11 @@ def take_off_figure(trainings, data):
         shade = RATE_COLOURS.get(run["lr"], "grey")
         left.plot(range(1, len(losses) + 1), losses, line, color=shade, marker="o", linewidth=0.9)
     left.axhline(plateau, color="grey", linestyle=":", linewidth=1)
-    place = dict(xy=(0.98, plateau), xycoords=("axes fraction", "data"), ha="right", va="bottom")
-    left.annotate(f"constant classifier: {plateau:.2f}", fontsize=7, **place)
+    at = dict(xy=(0.98, plateau), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    left.annotate(f"constant classifier: {plateau:.2f}", fontsize=7, **at)
     left.axhline(bound, color="grey", linestyle="--", linewidth=0.7)
-    place |= dict(xy=(0.98, bound), va="top")
-    left.annotate(f"took off: below {bound:.2f}", fontsize=7, **place)
+    at |= dict(xy=(0.98, bound), va="top")
+    left.annotate(f"took off: below {bound:.2f}", fontsize=7, **at)
     left.xaxis.get_major_locator().set_params(integer=True)
     left.set(xlabel="epoch", ylabel="adversarial training loss", title=f"{len(several)} trainings")
     shown = take_off.groups(trainings)
@@ -200,12 +201,17 @@ def fragility(rows):
         style, measured = dict(color=f"C{number}"), [r["small"] for r in kept[key].values() if r["small"]]
         if measured:
             radii = [0, *measured[0]["settings"]["radii"]]
-            reached = 100 * np.array(
-                [[small[f"{radius:g}"].mean() for radius in radii] for small in measured]
-            )
+            reached = [rates.of_seeds(kept[key], ("small", f"{radius:g}")) for radius in radii]
             counted = f"{len(measured)}; {len(with_history(seeds))}"
             left.plot([], [], "o-", label=f"{short(key)} ({counted})", markersize=4, **style)
-            left.plot(radii, reached.T, "o-", markersize=3, linewidth=0.9, **style)
+            left.plot(
+                radii,
+                [list(of_seeds.values()) for of_seeds in reached],
+                "o-",
+                markersize=3,
+                linewidth=0.9,
+                **style,
+            )
             left.set_xticks(radii, [f"{radius:g}" for radius in radii])
             left.set_title(f"{measured[0]['0'].size:,} random test images")
         for epochs in with_history(seeds).values():

@@ -11,7 +11,7 @@ from study.decide import rates
 from study.decide.statistics import mean_sd, percent, proportion
 from study.define.rows import ARMS, label
 from study.measure.norms import SOURCES
-from study.show.bn_tables import flat, off, sizes
+from study.show.bn_tables import BELOW, flat, off, sizes
 
 WORTH_MENDING = 0.05  # TID beyond the noise above which a regulariser of the gap is tried
 # rows whose LIGS is said in a sentence
@@ -79,7 +79,7 @@ def collapsed_table(networks):
                 "of these never above 0 (%)": f"{100 * dead:.1f}",
                 "channels": gamma.size,
                 "of these the same for every image (%)": f"{100 * np.mean(high - low < 1e-3):.1f}",
-                "|γ| < 0.01 (%)": f"{off(gamma):.1f}",
+                f"{BELOW} (%)": f"{off(gamma):.1f}",
             }
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")
 
@@ -92,9 +92,7 @@ def gamma_table(tuned):
             small = [off(flat(record, "gamma")) for record in seeds.values() if record["bn"]]
             started = [rates.took_off(record) for record in seeds.values()]
             if small:
-                row = table[f"{label(key)}, lr {lr:g}"] = {
-                    "|γ| < 0.01 (%), mean ± sd (seeds)": mean_sd(small)
-                }
+                row = table[f"{label(key)}, lr {lr:g}"] = {f"{BELOW} (%), mean ± sd (seeds)": mean_sd(small)}
                 row["took off"] = f"{started.count(True)} of {len(started)}"
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("tuning run")
 
@@ -130,31 +128,33 @@ def source_table(networks):
                 for name, flags in zip(("clean % (n)", "R % (n)"), own, strict=True)
             }
             for source in SOURCES:
-                clean, robust = (percent(proportion(measured[f"{key} {source}"])) for key in ("clean", "R"))
-                table[f"{label(key)}: {source}"] = {"clean % (n)": clean, "R % (n)": robust}
+                table[f"{label(key)}: {source}"] = {
+                    f"{what} % (n)": percent(proportion(measured[f"{what} {source}"]))
+                    for what in ("clean", "R")
+                }
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("statistics of")
 
 
 def said_of_sources(networks):
     """How much R differs between the sources of the running statistics, and from R of a network's own."""
-    apart, from_own, n = [], [], 0
+    apart, from_own = [], []  # in points
     for record in networks.values():
         if record["statistics"] and record["run"]["epsilon"]:
             n = record["statistics"]["settings"]["images"]
             reached = [record["statistics"][f"R {source}"].sum() for source in SOURCES]
-            apart.append(max(reached) - min(reached))
+            apart.append(100 * (max(reached) - min(reached)) / n)
             own = rates.flags(record, rates.ROBUST)
             if own is not None:
-                from_own += [abs(robust - own[:n].sum()) for robust in reached]
+                from_own += [100 * abs(robust - own[:n].sum()) / n for robust in reached]
     if not apart:
         return "Not yet run."
     text = (
         f"In each of the {len(apart)} networks that were trained adversarially R differs among the three "
-        f"sources by at most {max(apart)} of {n} images ({100 * max(apart) / n:.1f} points)"
+        f"sources by at most {max(apart):.1f} points"
     )
     if not from_own:
         return f"{text}."
-    return f"{text}, from R of its own by at most {max(from_own)} ({100 * max(from_own) / n:.1f} points)."
+    return f"{text}, from R of its own by at most {max(from_own):.1f} points."
 
 
 def condensation_table(rows):

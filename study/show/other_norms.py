@@ -1,7 +1,7 @@
-"""What 07 says of standard training under other normalisations, in tables and sentences: fragility (C7).
+"""What 07 says of standard training under other normalisations, in tables and sentences: fragility.
 
 Decided here: how small radii are summed up, at which clean accuracies two normalisations are compared. Not
-here: the verdict on C7 (decide/claims.py), the measures (measure/), the figure (insights.py).
+here: claim C7, part by part (c7.py), the measures (measure/), the figure (insights.py).
 """
 
 import itertools
@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 import bnat_utils as bnat
-from study.decide import rates, verdicts
-from study.decide.claims import on_most_images
-from study.decide.statistics import mean_sd, percent, proportion
+from study.decide import rates
+from study.decide.claims import STUDY_BN, on_most_images
+from study.decide.statistics import mean_sd, percent, proportion, t_interval
 from study.decide.trust import on_shared
 from study.define.rows import NORMALISED, label, short
 
-STUDY = "batch, the study's rate"  # "standard" beside the networks of C7
+STUDY = "batch, the study's rate"  # STUDY_BN beside the networks of C7
 RIGHT = ("small", "0")  # a measure (see rates): right on the clean image, of those on which C7 is measured
 
 
@@ -25,28 +25,54 @@ def name_of(key):
     """What a row is called where there is little room: its value of `norm`, if that is what it is about."""
     if key in NORMALISED:
         return NORMALISED[key].parameters["norm"]
-    return STUDY if key == "standard" else short(key)
+    return STUDY if key == STUDY_BN else short(key)
+
+
+def ends_by_rate(tuned):
+    """The tuning runs {key: {lr: {seed: record}}} after their last epoch, on held-out images, in percent.
+
+    {key: {lr: (accuracy under PGD-10 at ε/8, clean accuracy)}}, means over seeds.
+    """
+    ends = {}
+    for key, points in tuned.items():
+        ends[key] = {}
+        for lr, seeds in points.items():
+            last = [epochs[-1] for epochs in with_history(seeds).values()]
+            if last:
+                small, clean = ([100 * end[f"held_out_{of}"] for end in last] for of in ("small", "clean"))
+                ends[key][lr] = float(np.mean(small)), float(np.mean(clean))
+    return ends
 
 
 def small_by_rate(tuned):
-    """The tuning runs {key: {lr: {seed: record}}}: PGD-10 at ε/8 after the last epoch, on held-out images.
+    """The tuning runs {key: {lr: {seed: record}}}: PGD-10 at ε/8, in brackets clean accuracy.
 
-    In brackets clean accuracy. Does the order of the normalisations hang on the learning rates?
+    Does the order of the normalisations hang on the learning rates?
     """
-    table, runs = {}, {}
-    for key, points in tuned.items():
-        row = table[short(key)] = {}
-        for lr, seeds in points.items():
-            runs[key, lr] = seeds
-            ends = [epochs[-1] for epochs in with_history(seeds).values()]
-            if ends:
-                small, clean = (
-                    100 * np.mean([end[f"held_out_{of}"] for end in ends]) for of in ("small", "clean")
-                )
-                row[f"learning rate {lr:g}"] = f"{small:.1f} (clean {clean:.1f})"
+    table = {
+        short(key): {
+            f"learning rate {lr:g}": f"{small:.1f} (clean {clean:.1f})" for lr, (small, clean) in of.items()
+        }
+        for key, of in ends_by_rate(tuned).items()
+    }
+    runs = {(key, lr): seeds for key, points in tuned.items() for lr, seeds in points.items()}
     seeds = sorted({str(seed) for of_seed in runs.values() for seed in of_seed})
     title = f"PGD-10 % at ε/8, seed {'/'.join(seeds) or 'none'}, {held_out_images(runs)}"
     return pd.DataFrame.from_dict(table, orient="index").fillna("no result").rename_axis(title)
+
+
+def said_of_small_by_rate(tuned):
+    """How far PGD-10 moves over the rates of one normalisation, and from BN to none at one rate, in words."""
+    small = {key: {lr: end[0] for lr, end in of.items()} for key, of in ends_by_rate(tuned).items()}
+    moved = [max(of.values()) - min(of.values()) for of in small.values() if len(of) > 1]
+    batch, none = small.get("norm_batch", {}), small.get("norm_none", {})
+    apart = [f"{none[lr] - batch[lr]:+.1f} at {lr:g}" for lr in batch if lr in none]
+    if not moved or not apart:
+        return ""
+    return (
+        f"Over its rates a normalisation moves by {min(moved):.1f} to {max(moved):.1f} points; no "
+        f"normalisation less BN at one rate: {', '.join(apart)}, at clean accuracies far apart."
+    )
 
 
 def fragility_table(rows):
@@ -68,9 +94,9 @@ def fragility_table(rows):
         radii = [f"{radius:g}" for radius in small[0]["settings"]["radii"]]
         losses = [record["history"][-1]["train_loss"] for record in measured]
         column = table[name_of(key)] = {"training loss, last epoch": mean_sd(losses, 2)}
-        column["clean %"] = mean_sd([100 * one["0"].mean() for one in small])
+        column["clean %"] = rates.text(seeds, RIGHT)
         for radius in radii:
-            column[f"R % at {radius}/255"] = mean_sd([100 * one[radius].mean() for one in small])
+            column[f"R % at {radius}/255"] = rates.text(seeds, ("small", radius))
         for radius in radii:
             survived = [100 * one[radius].sum() / one["0"].sum() for one in small]
             column[f"of those right, % at {radius}/255"] = mean_sd(survived)
@@ -83,91 +109,25 @@ def fragility_table(rows):
     return pd.DataFrame(table).reindex(order).fillna("–").rename_axis(title)
 
 
-def of_those_right(first, second, part):
-    """{seed: points} of a part of C7: the share of the images classified correctly that survives, paired."""
-    shares = {}
-    for seed in part.values:
-        pair = [seeds[seed]["small"] for seeds in (first, second)]
-        one, other = (100 * small[part.measure[1]].sum() / small["0"].sum() for small in pair)
-        shares[seed] = one - other
-    return shares
-
-
-def parts(claim, rows):
-    """Each difference of C7, a row each; rows: {key: {seed: record}} that it was judged on."""
-    p_of, table = verdicts.after_holm(claim.parts), {}
-    for part in claim.parts:
-        pair, p = [rows.get(key, {}) for key in part.rows], p_of.get(part.text)
-        error = rates.error_over_images(*pair, part.values, part.measure)
-        table[part.text] = {
-            "points [95 %] (seeds)": rates.points(part.values, part.sign),
-            "p, after Holm": "–" if p is None else f"{p:.3f}",
-            "standard error over images": "–" if error is None else f"{error:.1f}",
-            "of those right, points [95 %] (seeds)": rates.points(of_those_right(*pair, part)),
-        }
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("difference")
-
-
-def said_of_norms(claim):
-    """In how many of C7's differences BN is below the other, and in how many that is certain."""
-    ran = [part for part in claim.parts if part.values]
-    if not ran:
-        return "Not yet run."
-    below = [part for part in ran if part.interval()[0] < 0]
-    single = [part for part in ran if len(part.values) < 2]
-    less, more = verdicts.certain(claim.parts)
-    text = (
-        f"On average over the seeds that ran, BN is the less robust in {len(below)} of {len(ran)} "
-        f"differences, a radius and another normalisation each; certainly less (5 %, after Holm) in {less}, "
-        f"certainly more in {more}."
-    )
-    if single:
-        text += f" {len(single)} of the {len(ran)} have one seed, of which nothing is certain."
-    differences = {(part.rows[1], part.measure[1]): part.values for part in ran}
-    return f"{text} {on_every_seed(differences)}"
-
-
-def on_every_seed(differences):
-    """Than which normalisations BN is less robust on every seed, and than which more, in a sentence.
-
-    differences: BN less another, {(its key, radius): {seed: points}}.
-    """
-    said = []
-    for words, sign in (("less", -1), ("more", 1)):
-        radii = {}
-        for (key, radius), of_seed in differences.items():
-            if all(sign * points > 0 for points in of_seed.values()):
-                radii.setdefault(short(key), []).append(radius)
-        named = [f"{name} (at {' and '.join(at)}/255)" for name, at in radii.items()]
-        said.append(f"{words} robust than {', '.join(named) or 'none'}")
-    return f"On every seed BN is {'; '.join(said)}."
-
-
-def said_of_bn_rates(claim, rows):
-    """By how much BN's learning rate alone moves R at C7's radii, and C7's differences at the study's rate.
-
-    In words; "" where one has no run.
-
-    rows: {key: {seed: record}} with "norm_batch", which C7 is judged on, and "standard", the study's BN.
-    """
-    both = rows["norm_batch"], rows["standard"]
-    measures = dict.fromkeys(part.measure for part in claim.parts)  # each once, in their order
-    moved = {measure[1]: rates.differences(*both, measure) for measure in measures}
-    each = [f"{rates.points(points)} at {radius}/255" for radius, points in moved.items() if points]
-    if not each:
-        return ""
-    lr, usual = (next(iter(seeds.values()))["run"]["lr"] for seeds in both)
-    beside = {
-        (part.rows[1], part.measure[1]): rates.differences(both[1], rows.get(part.rows[1], {}), part.measure)
-        for part in claim.parts
+def said_of_ligs(rows):
+    """LIGS of BN, at its own rate and at the study's, less that of each other normalisation, in words."""
+    smooth = {
+        key: {seed: record["norms"]["ligs"].mean() for seed, record in seeds.items() if record["norms"]}
+        for key, seeds in rows.items()
     }
-    beside = {at: of_seed for at, of_seed in beside.items() if of_seed}
-    below = [of_seed for of_seed in beside.values() if np.mean(list(of_seed.values())) < 0]
-    return (
-        f"R of BN at {lr:g} less that at {usual:g}, points [95 %] (seeds): {', '.join(each)}. "
-        f"With BN at {usual:g}, the study's, it is the less robust in {len(below)} of {len(beside)} "
-        f"differences. {on_every_seed(beside)}"
-    )
+    said = []
+    for key in ("norm_batch", STUDY_BN):
+        each = []
+        for other in NORMALISED:
+            shared = smooth.get(key, {}).keys() & smooth.get(other, {}).keys()
+            if shared and other != "norm_batch":
+                gaps = [smooth[key][seed] - smooth[other][seed] for seed in sorted(shared)]
+                mean, low, high = t_interval(gaps)
+                interval = f" [{low:+.3f}, {high:+.3f}]" if len(gaps) > 1 else ""
+                each.append(f"{short(other)} {mean:+.3f}{interval} ({len(gaps)})")
+        if each:
+            said.append(f"- {name_of(key)}: {', '.join(each)}")
+    return "LIGS of BN less theirs [95 %] (seeds):\n\n" + "\n".join(said) if said else ""
 
 
 def seen_by_both(attacked, rows):
@@ -207,25 +167,21 @@ def under_autoattack(outcomes):
 
 
 def said_of_autoattack(outcomes):
-    """By how much AutoAttack leaves less, how often certainly, and whether in R's order, in words.
-
-    Certainly from one image on: what AutoAttack leaves is part of what R leaves, so the share that it breaks
-    is a proportion, whose interval excludes 0 then.
-    """
+    """How many images AutoAttack breaks besides, how far that moves a difference, the order; in words."""
     if len(outcomes) < 2:
         return ""
-    lost = [100 * (before.mean() - after.mean()) for before, after, _ in outcomes.values()]
+    broken = [(before & ~after).sum() for before, after, _ in outcomes.values()]
+    each = [f"{n} of {before.size}" for n, (before, _, _) in zip(broken, outcomes.values(), strict=True)]
+    lost = [100 * n / before.size for n, (before, _, _) in zip(broken, outcomes.values(), strict=True)]
     both = [(before.mean(), after.mean()) for before, after, _ in outcomes.values()]
     pairs = itertools.combinations(both, 2)
     swapped = any((r - other_r) * (left - other_left) < 0 for (r, left), (other_r, other_left) in pairs)
     order = "another" if swapped else "the same"
-    certain = [name for name, (before, after, _) in outcomes.items() if (before & ~after).any()]
-    too_high = ": there R is too high, and C7's is not corrected for it" if certain else ""
+    too_high = "there R is too high, and C7's is not corrected for it" if any(broken) else "no more"
     return (
-        f"On these images AutoAttack leaves {min(lost):.1f} to {max(lost):.1f} points less than C7's "
-        f"attacks, certainly less in {len(certain)} of these {len(outcomes)} networks{too_high}. It puts "
-        f"them in {order} order; the images are few, so how two networks that lie close are ordered is not "
-        "certain. Of further networks it says nothing."
+        f"Of these images AutoAttack breaks {', '.join(each)} that C7's attacks leave: {too_high}. A "
+        f"difference of two of these networks moves by at most {max(lost) - min(lost):.1f} points, and they "
+        f"stay in {order} order; the images are few, and of further networks it says nothing."
     )
 
 

@@ -114,11 +114,11 @@ def best(tuned, judge="R"):
         means = {lr: np.mean([of_seeds[seed] for seed in shared]) for lr, of_seeds in judged.items()}
         lr = max(means, key=means.get)
         note = ""
-        if len(points) == 1:
+        if len(judged) == 1:
             note = ", the only rate with a result"
-        elif lr == max(points):
+        elif lr == max(judged):
             note = ", the highest rate with a result"
-        elif lr == min(points):
+        elif lr == min(judged):
             note = ", the lowest rate with a result"
         seeds = f"seed{'s' if len(shared) > 1 else ''} {', '.join(map(str, shared))}"
         if len(judged[lr]) > len(shared):
@@ -137,7 +137,7 @@ def ahead_of_next(judged, means, lr):
     following = max((other for other in means if other != lr), key=means.get)
     both = judged[lr].keys() & judged[following].keys()
     ahead = {seed: judged[lr][seed] - judged[following][seed] for seed in both}
-    return f", less {following:g}: {rates.points(ahead)}"
+    return f", ahead of {following:g} by {rates.points(ahead)}"
 
 
 def said_of_shorter(trainings):

@@ -53,6 +53,7 @@ def listed(table, exp, name):
 
 def styled(table, name, verdicts=None):
     """A table as a notebook shows it. verdicts: of the rows, where the column `verdict` says more."""
+    table = table.rename_axis(index=None, columns=table.index.name)  # in the corner, not in a row of its own
     style = table.style.format(precision=1).set_uuid(name).map(tint)  # an id of its own, the same each time
     if verdicts is not None:
         style.apply(lambda column: [tint(verdict) for verdict in verdicts], subset=["verdict"])
@@ -99,7 +100,8 @@ def results(networks):
     """
     table = {}
     for key, record in networks.items():
-        tuning = "tuning_" if record and not record["pgd"] and record["tuning_pgd"] else ""
+        of_tuning = records.prefix("tuning")
+        tuning = of_tuning if record and not record["pgd"] and record[f"{of_tuning}pgd"] else ""
         pgd, margin = f"{tuning}pgd", f"{tuning}margin"
         row = {"clean % (n)": rate(record, pgd, "clean"), "PGD % (n)": rate(record, pgd)}
         row |= {"R % (n)": rate(record, margin), "AutoAttack % (n)": rate(record, "autoattack")}

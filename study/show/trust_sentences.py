@@ -40,8 +40,8 @@ def finding(table):
     if "constant" in verdicts_of:
         return "a constant classifier, to which the patterns do not apply"
     if "suspect" in verdicts_of:
-        found = table[table.verdict == "suspect"]
-        return f"suspect in {'; '.join(f'{check} ({row.difference})' for check, row in found.iterrows())}"
+        suspect = table[table.verdict == "suspect"]
+        return f"suspect in {'; '.join(f'{check} ({row.difference})' for check, row in suspect.iterrows())}"
     run = (~table.verdict.isin(trust.UNJUDGED)).sum()
     text = f"no sign of gradient masking in the {run} of {len(table)} checks that were run"
     return f"{text}, which excludes nothing of the other {len(table) - run}" if run < len(table) else text

@@ -15,8 +15,9 @@ MARKS = {"as expected": "✓", "suspect": "✗", "constant": "constant"} | dict.
 
 
 def tables_of(networks, transfers=None):
-    """{key: table of `trust`} of networks {key: record}. transfers: see `trust.from_others`."""
-    transfers = transfers or {}
+    """{key: table of `trust`} of networks {key: record}. transfers: see `trust.from_others`; None: no row."""
+    if transfers is None:
+        transfers = dict.fromkeys(networks)
     return {key: trust(record, transfers.get(key, ())) for key, record in networks.items()}
 
 

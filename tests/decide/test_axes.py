@@ -25,7 +25,7 @@ def test_rates_are_compared_on_the_seeds_that_all_of_them_have():
     found = {"random": {0.2: {1: record(50, 15)}, 0.8: {1: record(50, 16), 2: record(50, 2)}}}
     said = sentences.best(found)
     assert said.startswith(f"- {RANDOM}: 0.8 (R 16.0 % on seed 1,")
-    assert "all of its seeds 9.0 ± 9.9 (2), less 0.2: +1.0 (1))" in said
+    assert "all of its seeds 9.0 ± 9.9 (2), ahead of 0.2 by +1.0 (1))" in said
     found["random"][3.2] = {2: record(50, 30)}
     assert sentences.best(found) == f"- {RANDOM}: no seed has every rate"
 

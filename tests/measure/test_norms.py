@@ -178,9 +178,9 @@ def test_statistics_of_other_images_stand_beside_the_network_s_own():
     assert own["clean % (n)"].startswith("80.0 [") and own["R % (n)"] == "not yet run"
     assert table.loc["AT, all weights: half", "R % (n)"].startswith("60.0 [")
     said = norm_tables.said_of_sources({"at": record, "standard": record | dict(run=dict(epsilon=0))})
-    assert said.endswith("R differs among the three sources by at most 2 of 5 images (40.0 points).")
+    assert said.endswith("R differs among the three sources by at most 40.0 points.")
     own = norm_tables.said_of_sources({"at": record | dict(margin=dict(robust=np.arange(10) < 5))})
-    assert own.endswith("at most 2 of 5 images (40.0 points), from R of its own by at most 4 (80.0 points).")
+    assert own.endswith("at most 40.0 points, from R of its own by at most 80.0 points.")
     assert norm_tables.said_of_sources({}) == "Not yet run."
 
 

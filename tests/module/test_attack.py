@@ -420,7 +420,7 @@ def test_a_folded_perceptron_follows_both_of_its_linear_layers():
 
 def test_an_eps_that_is_not_in_pixel_units_is_refused(digits, trained):
     x, y = (t[:4] for t in digits["test"])
-    for attack in (bnat.evaluate, bnat.multi_targeted, bnat.autoattack):
+    for attack in (bnat.evaluate, bnat.multi_targeted, attacks.autoattack):
         with pytest.raises(ValueError, match="eps must be in pixel units, 0 to 1"):
             attack(trained, x, y, eps=8)
     with pytest.raises(ValueError, match="eps must be in pixel units"):
@@ -429,6 +429,6 @@ def test_an_eps_that_is_not_in_pixel_units_is_refused(digits, trained):
 
 def test_images_from_0_to_255_as_floats_are_refused(digits, trained):
     x, y = (t[:4] for t in digits["test"])
-    for attack in (bnat.evaluate, bnat.multi_targeted, bnat.autoattack):
+    for attack in (bnat.evaluate, bnat.multi_targeted, attacks.autoattack):
         with pytest.raises(ValueError, match=r"images must be uint8 or in \[0, 1\], got 0 to 255"):
             attack(trained, x.float(), y, eps=8 / 255)

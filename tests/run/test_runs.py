@@ -19,7 +19,7 @@ from study.decide import select
 from study.define import parameters
 from study.define.experiment import experiment
 from study.define.rows import ROWS
-from study.measure import plan
+from study.measure import attacks, plan
 from study.run import networks, records, runs, transfer, weights
 from study.run.weights import digest, network
 from study.show import tables
@@ -361,7 +361,7 @@ def test_an_interrupted_autoattack_goes_on_and_leaves_nothing(root, monkeypatch)
     state = next((exp.out / "checkpoints").glob("*autoattack*.json"))
     assert f".{plan.EVALUATION}." in state.name, "flags of other code would be taken up"
     monkeypatch.setattr(records, "write_json", write)
-    monkeypatch.setattr(bnat, "autoattack", lambda *_, **__: pytest.fail("nothing is left to attack"))
+    monkeypatch.setattr(attacks, "autoattack", lambda *_, **__: pytest.fail("nothing is left to attack"))
     assert runs.run(exp)["autoattack"] and not state.exists()
 
 

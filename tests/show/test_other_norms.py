@@ -3,26 +3,9 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from planted import evaluation, flags, record
+from planted import evaluation, flags, record, small
 
-from study.decide import claims
-from study.show import claim_tables, insights, other_norms
-
-
-def standard(*rates):
-    """Standard training with R of so many percent at both of C7's radii, all right before; seeds 10, ..."""
-    measured = ({"0": flags(100), "0.5": flags(rate), "1": flags(rate)} for rate in rates)
-    return {seed: record(small=small) for seed, small in enumerate(measured, 10)}
-
-
-def small(n, *rates, radius="0.5"):
-    """Small radii of n images: right on the first so many percent, of which the first so many survive."""
-    right, robust = (flags(rate, n) for rate in rates)
-    return {
-        "0": right,
-        radius: robust,
-        "settings": dict(images=n, radii=[float(radius)], index=list(range(n))),
-    }
+from study.show import insights, other_norms
 
 
 def test_the_fragility_table_says_what_was_not_run():
@@ -51,59 +34,6 @@ def test_seeds_measured_on_fewer_images_are_left_out_of_the_fragility_table():
     assert table.index[0] == "training loss, last epoch"
 
 
-def test_c7_is_said_part_by_part_after_holm():
-    others = {"norm_group": standard(30, 31, 32), "norm_none": standard(10, 11, 12)}
-    unsure = {"norm_instance": standard(15, 25, 20), "norm_layer": standard(21, 21, 21)}
-    rows = dict(norm_batch=standard(20, 21, 22)) | others | unsure
-    claim = claims.c7(rows, "cpu")
-    said = other_norms.said_of_norms(claim)
-    assert "less robust in 2 of 8" in said and "less (5 %, after Holm) in 2, certainly more in 2." in said
-    assert said.endswith(
-        "On every seed BN is less robust than group normalisation (at 0.5 and 1/255); "
-        "more robust than no normalisation (at 0.5 and 1/255)."
-    )
-    table = other_norms.parts(claim, rows)
-    assert list(table["p, after Holm"]) == ["0.000", "1.000", "1.000", "0.000"] * 2
-    assert table.iloc[0, 0] == "-10.0 [-10.0, -10.0] (3)"
-    assert claim_tables.points_of(claim) == "of 8 differences 2 certainly below 0, 2 certainly above"
-
-
-def test_a_part_of_c7_says_how_much_hangs_on_the_images_and_what_survives_of_those_right():
-    rows = dict.fromkeys(("norm_batch", "norm_group", "norm_instance", "norm_layer", "norm_none"), {})
-    rows["norm_batch"] = {10: record(small=small(100, 80, 40) | {"1": flags(0, 100)})}
-    rows["norm_group"] = {10: record(small=small(100, 60, 45) | {"1": flags(0, 100)})}
-    row = other_norms.parts(claims.c7(rows, "cpu"), rows).iloc[0]
-    assert row["points [95 %] (seeds)"] == "-5.0 (1)"
-    assert row["of those right, points [95 %] (seeds)"] == "-25.0 (1)"
-    # 5 of 100 images differ: sd 0.219, over 10
-    assert row["standard error over images"] == "2.2"
-
-
-def test_c7_on_one_seed_is_inconclusive():
-    others = dict.fromkeys(("norm_group", "norm_instance", "norm_layer", "norm_none"), standard(30))
-    rows = dict(norm_batch=standard(20)) | others
-    claim = claims.c7(rows, "cpu")
-    said = other_norms.said_of_norms(claim)
-    assert "BN is the less robust in 8 of 8" in said and "certainly less (5 %, after Holm) in 0" in said
-    assert "8 of the 8 have one seed, of which nothing is certain." in said
-    assert set(other_norms.parts(claim, rows)["p, after Holm"]) == {"–"}
-    assert other_norms.said_of_norms(claims.c7({}, "cpu")) == "Not yet run."
-
-
-def test_bn_is_compared_with_itself_at_the_study_s_rate():
-    rows = {"norm_batch": standard(20, 22), "standard": standard(24)}
-    for key, lr in (("norm_batch", 0.2), ("standard", 0.1)):
-        rows[key][10]["run"] |= dict(lr=lr)
-    claim = claims.c7(rows, "cpu")
-    rows["norm_none"] = standard(22)
-    assert other_norms.said_of_bn_rates(claim, rows) == (
-        "R of BN at 0.2 less that at 0.1, points [95 %] (seeds): -4.0 (1) at 0.5/255, "
-        "-4.0 (1) at 1/255. With BN at 0.1, the study's, it is the less robust in 0 of 2 differences. On "
-        "every seed BN is less robust than none; more robust than no normalisation (at 0.5 and 1/255)."
-    )
-    assert other_norms.said_of_bn_rates(claim, rows | {"standard": {}}) == ""
-
-
 def test_the_tuning_runs_are_shown_at_the_small_radius_by_rate():
     end = dict(held_out_small=0.3, held_out_clean=0.8)
     found = dict(run=dict(data="cifar10"), history=[dict(held_out_small=0.9, held_out_clean=0.9), end])
@@ -113,6 +43,30 @@ def test_the_tuning_runs_are_shown_at_the_small_radius_by_rate():
     assert table.loc["BN", "learning rate 0.2"] == "30.0 (clean 80.0)"
     assert table.loc["no normalisation", "learning rate 0.2"] == "no result"
     assert table.index.name == "PGD-10 % at ε/8, seed 1, 1,000 held-out images"
+
+
+def test_how_far_rates_move_the_small_radius_is_said_beside_how_far_bn_is_from_none():
+    def run(small):
+        return {1: dict(run=dict(data="cifar10"), history=[dict(held_out_small=small, held_out_clean=0.8)])}
+
+    tuned = {"norm_batch": {0.1: run(0.3), 0.2: run(0.32)}, "norm_none": {0.1: run(0.45), 0.05: run(0.4)}}
+    said = other_norms.said_of_small_by_rate(tuned)
+    assert said.startswith("Over its rates a normalisation moves by 2.0 to 5.0 points; ")
+    assert "less BN at one rate: +15.0 at 0.1, at clean" in said
+    assert other_norms.said_of_small_by_rate({"norm_batch": tuned["norm_batch"]}) == ""
+
+
+def test_ligs_of_bn_is_said_beside_each_other_at_both_of_its_rates():
+    def smooth(*means):
+        return {seed: record(norms=dict(ligs=np.full(5, mean))) for seed, mean in enumerate(means, 10)}
+
+    rows = {"norm_batch": smooth(0.6, 0.62), "standard": smooth(0.7), "norm_none": smooth(0.8, 0.82, 0.9)}
+    rows["norm_group"] = {10: record(norms=None)}
+    assert other_norms.said_of_ligs(rows) == (
+        "LIGS of BN less theirs [95 %] (seeds):\n\n- batch: no normalisation -0.200 [-0.200, -0.200] (2)\n"
+        "- batch, the study's rate: no normalisation -0.100 (1)"
+    )
+    assert other_norms.said_of_ligs({"norm_batch": smooth(0.6)}) == ""
 
 
 def test_autoattack_at_a_small_radius_is_compared_on_the_images_that_both_saw():
@@ -140,9 +94,9 @@ def test_autoattack_puts_the_networks_in_an_order(second, order):
     """a has R 50 and 30 under AutoAttack; b has R 45 and `second`. A tie swaps nothing."""
     outcomes = {"a": (flags(50, 100), flags(30, 100), 1), "b": (flags(45, 100), flags(second, 100), 1)}
     said = other_norms.said_of_autoattack(outcomes)
-    assert f"puts them in {order}" in said and "20.0" in said
-    certain = 2 if second < 45 else 1  # of b AutoAttack breaks nothing then
-    assert f"certainly less in {certain} of these 2 networks: there R is too high" in said
+    assert f"stay in {order}" in said and "C7's is not corrected" in said
+    assert f"breaks 20 of 100, {45 - second} of 100 that" in said
+    assert f"moves by at most {abs(20 - (45 - second)):.1f} points" in said
     assert other_norms.said_of_autoattack({"a": outcomes["a"]}) == ""
 
 

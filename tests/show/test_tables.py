@@ -273,7 +273,7 @@ def test_the_headline_has_a_mark_for_every_seed_and_for_every_pair():
     assert len(hollow) == 2, "of C5 and of C6, which rest on a training that did not take off"
     found["perceptron"] = seeds(19, 20)
     beside = figures.pairs(found, claims.decide(found, "cpu"))
-    assert next(iter(beside.items())) == ("trained − P\n(2 seeds)", ({10: 1.0, 11: 2.0}, False))
+    assert next(iter(beside.items())) == ("trained − P\n(2 seeds)", ({10: 1.0, 11: 2.0}, None))
     assert any(name.endswith("(C6, 2 seeds, sign-flip\np = 0.500)") for name in beside)
     plt.close("all")
 
@@ -406,7 +406,9 @@ def test_the_gap_is_said_and_drawn_at_each_radius():
         hollow = [line.get_ydata() for line in axis.lines if line.get_markerfacecolor() == "white"]
         assert hollow == [[10]]
     assert sorted(left.get_xticks()) == [4, 8] and sorted(right.get_xticks()) == [0, 4, 8]
-    joined = right.lines[0]
+    assert list(right.lines[0].get_xdata()) == [], "no line to a hollow mark"
+    radii["random"][8] = seeds(10, 18)
+    joined = insights.against_radius(radii, gaps).axes[1].lines[0]
     assert list(joined.get_xdata().round()) == [0, 4, 8] and list(joined.get_ydata()) == [44, 10, 10]
     marks = [line.get_xdata()[0] for line in left.lines if line.get_marker() == "o"]
     at_eight = {place for place in marks if round(place) == 8}
