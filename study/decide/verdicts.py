@@ -134,9 +134,14 @@ def after_holm(parts):
 
 
 def certain(parts):
-    """How many of several parts are certainly below 0, corrected for their number, and how many above."""
+    """Those of several parts that are certainly not 0, corrected for their number."""
     p_of = after_holm(parts)
-    means = [part.interval()[0] for part in parts if p_of.get(part.text, 1) <= LEVEL]
+    return [part for part in parts if p_of.get(part.text, 1) <= LEVEL]
+
+
+def counted_certain(parts):
+    """How many of several parts are certainly below 0, corrected for their number, and how many above."""
+    means = [part.interval()[0] for part in certain(parts)]
     below = [mean for mean in means if mean < 0]
     return len(below), len(means) - len(below)
 

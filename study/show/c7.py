@@ -49,6 +49,7 @@ def parts(claim, rows):
 
 
 def p_text(p):
+    """A p-value as text, "–" where there is none."""
     return "–" if p is None else f"{p:.3f}"
 
 
@@ -59,7 +60,7 @@ def said_of_norms(claim, rows):
         return "Not yet run."
     below = [part for part in ran if part.interval()[0] < 0]
     single = [part for part in ran if len(part.values) < 2]
-    less, more = verdicts.certain(claim.parts)
+    less, more = verdicts.counted_certain(claim.parts)
     text = (
         f"On average over the seeds that ran, BN is the less robust in {len(below)} of {len(ran)} "
         f"differences, a radius and another normalisation each; certainly less (5 %, after Holm) in {less}, "
@@ -70,14 +71,9 @@ def said_of_norms(claim, rows):
     each, both = ([survival(part, rows, both) for part in claim.parts] for both in (False, True))
     return (
         f"{text} {on_every_seed(claim.parts)} Among the images that each network has right BN is certainly "
-        f"{sides(certain(each))}; among those that both have right, {sides(certain(both))}."
+        f"{sides(verdicts.certain(each))}; among those that both have right, "
+        f"{sides(verdicts.certain(both))}."
     )
-
-
-def certain(of_c7):
-    """Those of C7's parts that are certainly not 0 (5 %, after Holm)."""
-    p_of = verdicts.after_holm(of_c7)
-    return [part for part in of_c7 if p_of.get(part.text, 1) <= verdicts.LEVEL]
 
 
 def sides(of_c7):
@@ -118,7 +114,7 @@ def said_of_bn_rates(claim, usual, rows):
         return text
     text += (
         f" With BN at {study_lr:g}, the study's, C7's rule says *{usual.verdict}*: BN is certainly "
-        f"{sides(certain(usual.parts))}"
+        f"{sides(verdicts.certain(usual.parts))}"
     )
     if usual.verdict != claim.verdict:
         text += "; so the verdict hangs on BN's learning rate"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from study.decide.claims import BY_SIGNS
 from study.decide.statistics import sign_flip
-from study.decide.verdicts import certain, quoted
+from study.decide.verdicts import counted_certain, quoted
 from study.run import records
 from study.show import tables
 
@@ -59,7 +59,7 @@ def points_of(claim):
         return "; ".join(f"{part.text}: {interval_of(part)}" for part in claim.parts)
     if not np.isfinite([claim.mean, claim.low, claim.high]).all():
         return "–"
-    below, above = certain(claim.parts)
+    below, above = counted_certain(claim.parts)
     below, above = (f"{number or 'none'} certainly" for number in (below, above))
     return f"of {len(claim.parts)} differences {below} below 0, {above} above"
 

@@ -204,14 +204,8 @@ def fragility(rows):
             reached = [rates.of_seeds(kept[key], ("small", f"{radius:g}")) for radius in radii]
             counted = f"{len(measured)}; {len(with_history(seeds))}"
             left.plot([], [], "o-", label=f"{short(key)} ({counted})", markersize=4, **style)
-            left.plot(
-                radii,
-                [list(of_seeds.values()) for of_seeds in reached],
-                "o-",
-                markersize=3,
-                linewidth=0.9,
-                **style,
-            )
+            lines = [list(of_seeds.values()) for of_seeds in reached]
+            left.plot(radii, lines, "o-", markersize=3, linewidth=0.9, **style)
             left.set_xticks(radii, [f"{radius:g}" for radius in radii])
             left.set_title(f"{measured[0]['0'].size:,} random test images")
         for epochs in with_history(seeds).values():
