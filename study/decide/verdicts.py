@@ -126,10 +126,10 @@ def does_not_exceed(part, seeds=None):
     return ("contradicted" if low > DELTA else "undecided"), ""
 
 
-def after_holm(parts):
+def after_holm(parts, seeds=None):
     """{text: p} of the parts with two seeds or more: t-tests over seeds, corrected for the number of all."""
     whole = [part for part in parts if len(part.values) > 1]
-    corrected = statistics.holm([part.values.values() for part in whole], len(parts))
+    corrected = statistics.holm([part.of(seeds) for part in whole], len(parts), seeds)
     return {part.text: float(p) for part, p in zip(whole, corrected, strict=True)}
 
 
@@ -148,17 +148,13 @@ def counted_certain(parts):
 
 def clears_after_holm(parts):
     """The rule that each of several parts is certainly below 0, or above, corrected for their number."""
-    p_of = after_holm(parts)
 
-    def rule(part):
-        if p_of[part.text] > LEVEL:
+    def rule(part, seeds=None):
+        if after_holm(parts, seeds)[part.text] > LEVEL:
             return "undecided", ""
-        return ("confirmed" if part.interval()[0] < 0 else "contradicted"), ""
+        return ("confirmed" if part.interval(seeds)[0] < 0 else "contradicted"), ""
 
     return rule
-
-
-ESTIMATED = (clears, exceeds, does_not_exceed)  # rules that can say how many seeds would decide
 
 
 # -------------------------------------------------------------------------------------- putting together
@@ -181,24 +177,42 @@ def missing_runs(parts):
     return f"Two seeds or more that {quoted(apart[0].rows)} share, on the same images."
 
 
-def _more_seeds(part, rule):
-    """Which seeds would decide a part: those planned; then as many as it takes if mean and sd stay.
+def _planned_seeds(parts):
+    """The planned seeds that parts wait for, with the rows that lack them; "" where all have run."""
+    rows_of = defaultdict(list)
+    for part in parts:
+        if part.missing():
+            rows_of[tuple(part.missing())].extend(part.rows)
+    said = []
+    for seeds, keys in rows_of.items():
+        which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+        said.append(f"the planned {which} of {quoted(dict.fromkeys(keys))}")
+    return "; ".join(said)
 
-    Two texts, between which its rows are named.
+
+def _would_be_decided(parts, rule, seeds):
+    """Would the parts be decided together with so many seeds, if mean and sd stayed as they are?"""
+    verdicts = [rule(part, seeds)[0] for part in parts]
+    return "contradicted" in verdicts or "undecided" not in verdicts
+
+
+def _more_seeds(parts, undecided, rule):
+    """Which seeds would decide: those planned; then as many as it takes if mean and sd stay.
+
+    parts: all of a claim; undecided: those of them that are.
     """
-    if part.missing():
-        seeds = ", ".join(map(str, part.missing()))
-        return f"the planned seed{'s' if len(part.missing()) > 1 else ''} {seeds} of ", ""
-    run = len(part.values)
-    if rule not in ESTIMATED:
-        return "more seeds of ", f" than the {run} planned"
-    few = f"if the {len(part.of(run))} that ran tell mean and spread, which so few hardly do"
-    needed = run + 1
-    while needed <= MOST_SEEDS and rule(part, needed)[0] == "undecided":
-        needed += 1
-    if needed > MOST_SEEDS:
-        return f"not even {MOST_SEEDS} seeds of ", f", {few}"
-    return f"about {needed} seeds of ", f" in place of {run}, {few}"
+    if planned := _planned_seeds(undecided):
+        return f"{planned}."
+    rows = quoted(dict.fromkeys(key for part in undecided for key in part.rows))
+    run = min(len(part.values) for part in undecided)
+    if rule is exceeds_by_signs:  # it has no mean and sd to go by
+        return f"more seeds of {rows} than the {run} planned."
+    ran = min(len(part.of(run)) for part in undecided)
+    if_so = f"if the {ran} that ran tell mean and spread, which so few hardly do"
+    for needed in range(run + 1, MOST_SEEDS + 1):
+        if _would_be_decided(parts, rule, needed):
+            return f"about {needed} seeds of {rows} in place of {run}, {if_so}."
+    return f"not even {MOST_SEEDS} seeds of {rows}, {if_so}."
 
 
 def _distance(part):
@@ -228,15 +242,9 @@ def _verdict(parts, rule):
         return "contradicted", "", ""
     if len(whole) < len(parts):
         return "not yet run", "", missing_runs(parts)
-    open_parts = [part for part, verdict, _ in judged if verdict == "undecided"]
-    if open_parts:
-        wanted = defaultdict(list)  # parts that wait for the same seeds share a text
-        for part in open_parts:
-            wanted[_more_seeds(part, rule)].extend(part.rows)
-        said = [
-            f"{before}{quoted(list(dict.fromkeys(keys)))}{after}" for (before, after), keys in wanted.items()
-        ]
-        return "undecided", "", f"{'; '.join(said)}."
+    undecided = [part for part, verdict, _ in judged if verdict == "undecided"]
+    if undecided:
+        return "undecided", "", _more_seeds(parts, undecided, rule)
     return "confirmed", judged[0][2], ""
 
 

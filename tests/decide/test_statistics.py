@@ -169,3 +169,10 @@ def test_holm_multiplies_the_smallest_p_by_the_number_of_parts():
     assert statistics.holm(alone, 5) == pytest.approx([5 * first, 4 * second, 1])
     assert statistics.holm([[2, 2, 2], [0, 0, 0]], 2) == pytest.approx([0, 1])
     assert statistics.holm([], 8).size == 0
+
+
+def test_holm_as_if_with_more_seeds_keeps_mean_and_sd():
+    three = [0.4, 1.0, 1.6]
+    twelve = 4 * three
+    stretched = 1 + (np.array(twelve) - 1) * np.std(three, ddof=1) / np.std(twelve, ddof=1)
+    assert statistics.holm([three], 1, seeds=12) == pytest.approx([ttest_1samp(stretched, 0).pvalue])
