@@ -151,3 +151,15 @@ def plateau(data):
 def took_off(record):
     """Did adversarial training leave the plateau of a constant classifier? By its loss, not by test data."""
     return record["history"][-1]["train_loss"] < plateau(record["run"]["data"])[1]
+
+
+def by_take_off(seeds):
+    """{seed: record} of a row in two, {", took off": …, ", did not": …}; {"": seeds} where all took off.
+
+    Clean training has no plateau of its own, and counts as having taken off.
+    """
+    started = {s: record for s, record in seeds.items() if not record["run"]["epsilon"] or took_off(record)}
+    if len(started) == len(seeds):
+        return {"": seeds} if seeds else {}
+    stayed = {seed: record for seed, record in seeds.items() if seed not in started}
+    return ({", took off": started} if started else {}) | {", did not": stayed}

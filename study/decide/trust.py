@@ -19,6 +19,8 @@ from study.measure.plan import CURVE
 FEWEST = 20  # images on which two attacks are compared
 NOT_RUN, TOO_FEW = "not yet run", "too few images"
 UNJUDGED = (NOT_RUN, TOO_FEW)  # verdicts that say nothing of the network
+CONSTANT, BROKEN = "constant", "broken"  # networks to which the patterns do not apply
+LEFT_OF_BROKEN = 0.01  # share of the images; a network that PGD leaves less of does not look robust
 
 
 def rises(flags):
@@ -168,15 +170,23 @@ def constant(record):
     return share_of_one > max(0.9, (8 + chance) / 9)  # of ten equal classes both are 0.9
 
 
+def exempt(record):
+    """Why the patterns say nothing of a network: CONSTANT or BROKEN; "" where they do."""
+    if constant(record):
+        return CONSTANT
+    pgd = record["pgd"]
+    return BROKEN if pgd and pgd["robust"].mean() < LEFT_OF_BROKEN else ""
+
+
 def trust(record, transfers=None):
     """The checks against gradient masking that a record allows, one row a check.
 
     transfers: outcomes of this network under examples made on others, bool [n] each; None: not looked at,
     and no row. Columns: expected, the pattern of honest gradients; measured, accuracies in percent;
     difference, the last less the first, or of a suspect row the two that make it so, in points with its
-    paired 95 % interval; n, images; verdict: "as
-    expected", "suspect", "not yet run", "too few images" or, for a `constant` network, "constant": no attack
-    can move it, and the patterns say nothing. Suspect is
+    paired 95 % interval; n, images; verdict: "as expected", "suspect", "not yet run", "too few images" or
+    why the network is `exempt`: attacks hardly move a constant classifier, and one that PGD breaks has no
+    robustness that could be false. Suspect is
     - an attack that certainly leaves more than a weaker one before it (the interval lies above 0);
     - a gradient-free attack, or one by way of another network, that certainly leaves less;
     - a curve that certainly rises with ε, or does not end below chance at four times the usual ε (Wilson
@@ -190,8 +200,8 @@ def trust(record, transfers=None):
         rows["own PGD → strongest transfer"] = transfer_row(pgd, transfers)
     rows[f"PGD at {CURVE[0]} to {CURVE[-1]} x ε"] = curve_row(record["curve"], record["run"]["data"])
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("check")
-    if constant(record):
-        table.loc[~table.verdict.isin(UNJUDGED), "verdict"] = "constant"
+    if reason := exempt(record):
+        table.loc[~table.verdict.isin(UNJUDGED), "verdict"] = reason
     return table
 
 

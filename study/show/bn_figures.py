@@ -104,7 +104,7 @@ def features(networks, scale=None, layer=None, by_decay=None):
 
 def disagreement(networks):
     """TID on adversarial batches less its noise floor, by BN layer, of {key: record}; the first apart."""
-    figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.6))
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.6), sharey=True)
     for axis, of in zip(axes, ("mean", "deviation"), strict=True):
         for key, record in networks.items():
             if record["gap"]:

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 import bnat_utils as bnat
+from study.decide.statistics import t_interval
 from study.define.rows import label
 
 OFF = 0.01  # |γ| below which a channel counts as switched off (Frankle et al. 2021)
@@ -201,15 +202,34 @@ def of_fragility(parent, record):
     return correlate(rank(before, layer), rank(change, layer), rank(gamma, layer))
 
 
+def over_pairs(pairs):
+    """ρ of `of_fragility` of one pair a seed, with its 95 % interval: (ρ, low, high, what it is of).
+
+    Of one pair Fisher's over its channels, one variable taken out; of more their mean, by t over seeds.
+    """
+    each = [of_fragility(*pair) for pair in pairs]
+    if len(each) > 1:
+        return *t_interval(each), f"over {len(each)} seeds"
+    channels = flat(pairs[0][0], "gamma").size
+    half = 1.96 / np.sqrt(channels - 4)
+    low, high = np.tanh(np.arctanh(each[0]) + np.array([-half, half]))
+    return each[0], low, high, f"were all {channels} channels of this one network independent"
+
+
 def reading(parent, record, further=()):
-    """What `suppression` comes to, in words. further: pairs of other seeds, of which ρ is said alone."""
+    """What `suppression` comes to, in words. further: such pairs of other seeds, for ρ alone.
+
+    record: of a run in which the convolutions were frozen, so that what enters the first BN layer is what it
+    was: how its channels are moved is the attack's doing alone.
+    """
     if not comparable(parent, record):
         return "Not yet run."
     change, _, by_decay = scale(parent, record)
     before, after = parent["features"]["fragility"], record["features"]["fragility"]
-    rho = of_fragility(parent, record)
-    half = 1.96 / np.sqrt(change.size - 4)  # Fisher's interval, one variable taken out
-    low, high = np.tanh(np.arctanh(rho) + np.array([-half, half]))
+    unchanged = sizes(parent)[0]
+    more = (after[:unchanged] > before[:unchanged]).sum()
+    pairs = [(parent, record), *(pair for pair in further if comparable(*pair))]
+    rho, low, high, of = over_pairs(pairs)
     end, strength = "", "no certain"
     if abs(rho) >= WEAK:
         strength = f"a {'weak' if abs(rho) < CLEAR else 'clear'} {'negative' if rho < 0 else 'positive'}"
@@ -219,14 +239,14 @@ def reading(parent, record, further=()):
         end = ": the more fragile, the more γ was turned down"
     if rho >= WEAK:
         end = ": the more fragile, the less γ was turned down"
-    others = [f"{of_fragility(*pair):+.2f}" for pair in further if comparable(*pair)]
-    seeds = f"in further seeds ρ = {', '.join(others)}" if others else "in this one network"
     kept = 100 * np.mean(change > by_decay)
+    less = 100 * np.mean(after < before)
     return (
-        f"After fine-tuning {100 * np.mean(after < before):.0f} % of the channels are less fragile than "
-        f"before (median {np.median(before):.2f} → {np.median(after):.2f}). Among the channels of a layer, "
-        f"given |γ| before, there is {strength} correlation (ρ = {rho:+.2f}; [{low:+.2f}, {high:+.2f}] were "
-        f"all {change.size} channels independent) of "
-        f"fragility before with the change of |γ|, {seeds}{end}. Weight decay alone would leave every |γ| at "
+        f"After fine-tuning {less:.0f} % of the channels are moved less than before, each network by its own "
+        f"attack (median {np.median(before):.2f} → {np.median(after):.2f}). Of the "
+        f"{unchanged} of the first layer, which are the same function of the image before and after, {more} "
+        f"are moved more: that is the attack, not the feature. Among the channels of a layer, given |γ| "
+        f"before, there is {strength} correlation (ρ = {rho:+.2f} [{low:+.2f}, {high:+.2f}] {of}) of "
+        f"fragility before with the change of |γ|{end}. Weight decay alone would leave every |γ| at "
         f"{2**by_decay:.2g} of what it was; {kept:.0f} % end above that."
     )

@@ -220,7 +220,7 @@ def attacks(networks, epsilon, chance):
         axes[2].errorbar(x, shown[:, 0], np.abs(shown[:, 1:].T - shown[:, 0]), fmt="o", **style)
     axes[2].set_xticks(range(len(last)), list(last))
     axes[0].set(
-        xscale="log", xlabel="PGD steps", ylabel=f"robust accuracy (%), ε = {epsilon:g}/255", ylim=(-2, 100)
+        xscale="log", xlabel="PGD steps", ylabel=f"robust accuracy (%), ε = {epsilon:g}/255", ylim=(-2, None)
     )
     axes[0].set_xticks(CHECK_STEPS, CHECK_STEPS)
     axes[0].minorticks_off()
@@ -230,7 +230,7 @@ def attacks(networks, epsilon, chance):
         chance_line(axis, chance)
     axes[1].annotate("chance", (1, 100 * chance - 1), fontsize=7, color="grey", va="top")
     sizes = ", ".join(sorted({str(c["square"].size) for c in measured.values()})) or "no"
-    figure.suptitle(f"{sizes} test images", fontsize=8)
+    figure.suptitle(f"the first {sizes} test images (unbounded: ε = 1)", fontsize=8)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
@@ -242,7 +242,7 @@ def transfer(matrix, title):
     for (i, j), value in np.ndenumerate(matrix.to_numpy()):
         text = "–" if np.isnan(value) else f"{value:.0f}"
         style = dict(ha="center", va="center", fontsize=7)
-        axis.text(j, i, text, color="white" if value < 40 else "black", **style)
+        axis.text(j, i, text, color="white" if value < 60 else "black", **style)
     axis.set_xticks(range(len(matrix)), matrix.columns, rotation=40, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(len(matrix)), matrix.index)
     axis.set(xlabel="evaluated on", ylabel="examples made on", title=title)

@@ -8,29 +8,29 @@ import numpy as np
 import pandas as pd
 
 from study.decide import rates
-from study.decide.statistics import mean_sd, percent, proportion
+from study.decide.statistics import mean_sd, paired, percent, proportion, smallest_certain
 from study.define.rows import ARMS, label
 from study.measure.norms import SOURCES
 from study.show.bn_tables import BELOW, flat, off, sizes
 
 WORTH_MENDING = 0.05  # TID beyond the noise above which a regulariser of the gap is tried
-# rows whose LIGS is said in a sentence
-SMOOTH = ("standard", "at", "bn_clean", "finetuned", "random", "linear")
 
 
-def smoothness_table(networks):
-    """LIGS of {key: record}: the mean over images with its 95 % interval, and its quartiles."""
+def smoothness_table(rows):
+    """LIGS of {key: {seed: record}}: the mean over images, over seeds, and the quartiles of all images.
+
+    What took off apart from what did not.
+    """
     table = {}
-    for key, record in networks.items():
-        if record["norms"]:
-            ligs = record["norms"]["ligs"]
-            mean, half = ligs.mean(), 1.96 * ligs.std(ddof=1) / ligs.size**0.5
-            low, middle, high = np.percentile(ligs, (25, 50, 75))
-            over_images = f"{mean:.3f} [{mean - half:.3f}, {mean + half:.3f}]"
-            table[label(key)] = {"LIGS [95 % over the images, one network]": over_images}
-            table[label(key)] |= {
-                "median [quartiles]": f"{middle:.2f} [{low:.2f}, {high:.2f}]",
-                "n": ligs.size,
+    for key, seeds in rows.items():
+        measured = {seed: record for seed, record in seeds.items() if record["norms"]}
+        for group, those in rates.by_take_off(measured).items():
+            each = [record["norms"]["ligs"] for record in those.values()]
+            low, middle, high = np.percentile(np.concatenate(each), (25, 50, 75))
+            table[f"{label(key)}{group}"] = {
+                "LIGS, mean ± sd (seeds)": mean_sd([ligs.mean() for ligs in each], 3),
+                "median [quartiles] of all images": f"{middle:.2f} [{low:.2f}, {high:.2f}]",
+                "images a network": "/".join(sorted({f"{ligs.size:,}" for ligs in each})),
             }
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")
 
@@ -136,25 +136,26 @@ def source_table(networks):
 
 
 def said_of_sources(networks):
-    """How much R differs between the sources of the running statistics, and from R of a network's own."""
-    apart, from_own = [], []  # in points
-    for record in networks.values():
-        if record["statistics"] and record["run"]["epsilon"]:
-            n = record["statistics"]["settings"]["images"]
-            reached = [record["statistics"][f"R {source}"].sum() for source in SOURCES]
-            apart.append(100 * (max(reached) - min(reached)) / n)
-            own = rates.flags(record, rates.ROBUST)
-            if own is not None:
-                from_own += [100 * abs(robust - own[:n].sum()) / n for robust in reached]
-    if not apart:
+    """What statistics of adversarial images cost in clean accuracy, and how R differs among the sources."""
+    cost, apart, least = [], [], []  # apart: points of R, of the networks trained adversarially
+    for key, record in networks.items():
+        measured = record["statistics"]
+        if measured:
+            moved, low, high, _ = paired(measured["clean adversarial"], measured["clean clean"])
+            cost.append(f"{label(key)} {100 * moved:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]")
+            reached = [100 * measured[f"R {source}"].mean() for source in SOURCES]
+            if record["run"]["epsilon"]:
+                apart.append(max(reached) - min(reached))
+                least.append(100 * smallest_certain(measured["settings"]["images"]))
+    if not cost:
         return "Not yet run."
-    text = (
-        f"In each of the {len(apart)} networks that were trained adversarially R differs among the three "
-        f"sources by at most {max(apart):.1f} points"
+    text = f"Clean accuracy with statistics of adversarial images, less with clean ones: {'; '.join(cost)}."
+    if not apart:
+        return text
+    return (
+        f"{text} In the {len(apart)} networks trained adversarially R differs among the sources by at most "
+        f"{max(apart):.1f} points; a difference below {max(least):.1f} cannot be certain on so few images."
     )
-    if not from_own:
-        return f"{text}."
-    return f"{text}, from R of its own by at most {max(from_own):.1f} points."
 
 
 def condensation_table(rows):
@@ -179,15 +180,10 @@ def said_of_condensation(rows):
     """How alike images look to the head, of {key: {seed: record}}, in a sentence; what took off, apart."""
     each = []
     for key, seeds in rows.items():
-        measured = [record for record in seeds.values() if record["condensation"]]
-        stayed = [r for r in measured if r["run"]["epsilon"] and not rates.took_off(r)]
-        groups = {label(key): measured}
-        if stayed:
-            started = [r for r in measured if rates.took_off(r)]
-            groups = {f"{label(key)}, took off": started, f"{label(key)}, did not": stayed}
-        for name, records in groups.items():
-            if records:
-                each.append(f"{name} {mean_sd([r['condensation']['clean'][-1] for r in records], 2)}")
+        measured = {seed: record for seed, record in seeds.items() if record["condensation"]}
+        for group, those in rates.by_take_off(measured).items():
+            at_head = [record["condensation"]["clean"][-1] for record in those.values()]
+            each.append(f"{label(key)}{group} {mean_sd(at_head, 2)}")
     if not each:
         return "Not yet run."
     text = f"What enters the head, clean images, mean cosine ± sd (seeds): {'; '.join(each)}."
@@ -209,15 +205,6 @@ def by_what_was_trained(rows):
     if not (of_bn and of_all):
         return ""
     return f" Without those that did not take off: BN alone trained {of_bn}, all weights {of_all}."
-
-
-def said_of_smoothness(first):
-    """LIGS of the rows {key: record} in a sentence."""
-    means = {key: r["norms"]["ligs"].mean() for key, r in first.items() if r["norms"] and key in SMOOTH}
-    if len(means) < 2:
-        return "Not yet run."
-    each = "; ".join(f"{label(key)} {mean:.3f}" for key, mean in means.items())
-    return f"LIGS, mean over the images of one network each: {each}."
 
 
 def said_of_disagreement(first):

@@ -5,7 +5,8 @@ Decided here: how a finding is put into words, from numbers alone. Not here: whe
 """
 
 from study.decide import rates, trust
-from study.decide.statistics import smallest_certain
+from study.decide.statistics import share, smallest_certain
+from study.decide.verdicts import DELTA
 from study.define.rows import label, short
 from study.show.tables import same_images
 from study.show.trust_tables import mostly_run
@@ -14,37 +15,40 @@ from study.show.trust_tables import mostly_run
 def suspects(tables_of):
     """What the checks find, of {(key, seed): table of trust} of every network: which are suspect, in what.
 
-    Networks on which most checks were run are counted apart from those on which few were.
+    Counted among the networks on which most checks were run.
     """
-    counted = []
-    looked_into = [table for table in tables_of.values() if "constant" not in set(table.verdict)]
-    for text, most in (("on which most checks were run", True), ("on which fewer were", False)):
-        judged = [table for table in looked_into if mostly_run(table) == most]
-        suspect = [table for table in judged if "suspect" in set(table.verdict)]
-        if judged:
-            counted.append(f"{len(suspect)} of the {len(judged)} networks {text}")
+    looked_into = [t for t in tables_of.values() if {trust.CONSTANT, trust.BROKEN}.isdisjoint(t.verdict)]
+    judged = [table for table in looked_into if mostly_run(table)]
+    suspect = [table for table in judged if "suspect" in set(table.verdict)]
+    counted = "no network was looked into"
+    if judged:
+        counted = f"{len(suspect)} of the {len(judged)} networks on which most checks were run"
+    if len(judged) < len(looked_into):
+        counted += f" (few were run on {len(looked_into) - len(judged)} more)"
     lines = [
         f"- {label(key)}: {finding(table)}."
         for key, table in tables_of.items()
-        if not {"suspect", "constant"}.isdisjoint(table.verdict)
+        if not {"suspect", trust.CONSTANT}.isdisjoint(table.verdict)
     ]
     return (
-        f"Of every seed, constant classifiers and transfer apart, suspect in some check: "
-        f"{', '.join(counted) or 'none was looked into'}.\n\n" + "\n".join(lines)
+        "Of every seed, suspect in some check, transfer, constant classifiers and networks that PGD breaks "
+        f"apart: {counted}.\n\n" + "\n".join(lines)
     )
 
 
 def finding(table):
     """The checks of one network in a sentence."""
     verdicts_of = set(table.verdict)
-    if "constant" in verdicts_of:
+    if trust.CONSTANT in verdicts_of:
         return "a constant classifier, to which the patterns do not apply"
+    if trust.BROKEN in verdicts_of:
+        return "PGD leaves less than 1 % of the images, so that no robustness could be false"
     if "suspect" in verdicts_of:
         suspect = table[table.verdict == "suspect"]
         return f"suspect in {'; '.join(f'{check} ({row.difference})' for check, row in suspect.iterrows())}"
-    run = (~table.verdict.isin(trust.UNJUDGED)).sum()
-    text = f"no sign of gradient masking in the {run} of {len(table)} checks that were run"
-    return f"{text}, which excludes nothing of the other {len(table) - run}" if run < len(table) else text
+    run, of = (~table.verdict.isin(trust.UNJUDGED)).sum(), (table.verdict != trust.TOO_FEW).sum()
+    text = f"no sign of gradient masking in the {run} of {of} checks that were run"
+    return f"{text}, which excludes nothing of the other {of - run}" if run < of else text
 
 
 def left_out(checked):
@@ -92,7 +96,9 @@ def parts(networks):
         text += (
             f" Of the {len(with_r)} that were trained adversarially and are no constant classifiers "
             f"AutoAttack breaks images that R counts as right in {len(broken)}; R is lowered for it in "
-            f"{len(lowered)}, where the paired interval excludes 0 (from {least} of {n} images on)."
+            f"{len(lowered)}, where the paired interval excludes 0 (from {least} of {n} images on). Where it "
+            f"breaks none of {n}, R may still be up to {100 * share(0, n).high:.1f} points too high (95 %): "
+            f"that is to be held against the {DELTA:g} points from which a difference is called meaningful."
         )
     if said:
         text += (
@@ -114,7 +120,30 @@ def by_two_phase(rows):
         return ""
     return (
         f"Trained features less others by the two-phase estimate, points [95 %] (seeds): {'; '.join(each)}. "
-        "These intervals are over seeds: that AutoAttack ran on few images is not in them."
+        "These intervals are over seeds: that AutoAttack ran on few images, and that what moves is the few "
+        "that it breaks (the table's last column), is not in them."
+    )
+
+
+def against_square(networks):
+    """What the gradient-free attack makes of R, on the images of both, over all of {key: record}."""
+    broken, right, left, judged = 0, 0, 0, 0
+    for record in networks.values():
+        if not record["checks"] or not record["margin"] or trust.exempt(record):
+            continue
+        r = trust.outcomes_of(record["margin"], "robust")
+        both = trust.on_shared(*r, *trust.outcomes_of(record["checks"], "square"))
+        if both:
+            robust, square = both
+            broken += int((robust & ~square).sum())
+            right += int(robust.sum())
+            left += int((square & ~robust).sum())
+            judged += 1
+    if not judged:
+        return ""
+    return (
+        f"Square alone, without gradients, breaks {broken} of the {right:,} images on which R is right, all "
+        f"{judged} networks' that it ran on together, and leaves {left} on which R is wrong."
     )
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from study.decide import rates
-from study.decide.trust import NOT_RUN, UNJUDGED, trust
+from study.decide.trust import BROKEN, CONSTANT, NOT_RUN, UNJUDGED, trust
 from study.define.rows import label
 from study.show.tables import compared, same_images
 
-MARKS = {"as expected": "✓", "suspect": "✗", "constant": "constant"} | dict.fromkeys(UNJUDGED, "–")
+MARKS = {"as expected": "✓", "suspect": "✗", CONSTANT: CONSTANT, BROKEN: "·"} | dict.fromkeys(UNJUDGED, "–")
 
 
 def tables_of(networks, transfers=None):
@@ -91,17 +91,19 @@ def autoattack(networks):
 def autoattack_by_row(rows):
     """`autoattack` of rows {key: {seed: record}}: the mean over the networks (seeds) that it ran on.
 
-    Last, of the images on which R is right, all networks' together, those that AutoAttack breaks.
+    What took off apart from what did not. Last, of the images on which R is right, all networks' together,
+    those that AutoAttack breaks.
     """
     table = {}
     for key, seeds in rows.items():
-        left = {seed: _left(record) for seed, record in seeds.items() if _left(record)}
-        if not left:
-            continue
-        each = [{name: 100 * flags.mean() for name, flags in flags_of.items()} for flags_of in left.values()]
-        row = table[f"{label(key)} ({len(left)})"] = pd.DataFrame(each).mean().map("{:.1f}".format).to_dict()
-        broken, right = rates.broken_by_autoattack(seeds)
-        row["AutoAttack alone breaks"] = f"{broken} of {right:,}" if right else "–"
+        attacked = {seed: record for seed, record in seeds.items() if _left(record)}
+        for group, those in rates.by_take_off(attacked).items():
+            left = [_left(record) for record in those.values()]
+            each = [{name: 100 * flags.mean() for name, flags in flags_of.items()} for flags_of in left]
+            name = f"{label(key)}{group} ({len(left)})"
+            table[name] = pd.DataFrame(each).mean().map("{:.1f}".format).to_dict()
+            broken, right = rates.broken_by_autoattack(those)
+            table[name]["AutoAttack alone breaks"] = f"{broken} of {right:,}" if right else "–"
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("accuracy (%) after, mean (seeds)")
 
 

@@ -177,11 +177,29 @@ def test_statistics_of_other_images_stand_beside_the_network_s_own():
     own = table.loc["AT, all weights: its own"]
     assert own["clean % (n)"].startswith("80.0 [") and own["R % (n)"] == "not yet run"
     assert table.loc["AT, all weights: half", "R % (n)"].startswith("60.0 [")
+    measured["clean adversarial"] = np.arange(5) < 0
     said = norm_tables.said_of_sources({"at": record, "standard": record | dict(run=dict(epsilon=0))})
-    assert said.endswith("R differs among the three sources by at most 40.0 points.")
-    own = norm_tables.said_of_sources({"at": record | dict(margin=dict(robust=np.arange(10) < 5))})
-    assert own.endswith("at most 40.0 points, from R of its own by at most 80.0 points.")
+    assert "; Standard training -20.0 [" in said
+    assert (
+        "In the 1 networks trained adversarially R differs among the sources by at most 40.0 points" in said
+    )
+    clean = norm_tables.said_of_sources({"standard": record | dict(run=dict(epsilon=0))})
+    assert clean.endswith("]."), "nothing of R where it is 0"
     assert norm_tables.said_of_sources({}) == "Not yet run."
+
+
+def test_smoothness_is_a_mean_over_seeds_with_what_did_not_take_off_apart():
+    def smooth(ligs, loss=2.1):
+        run = dict(epsilon=8.0, data="cifar10")
+        return dict(norms=dict(ligs=np.array([ligs, ligs + 0.1])), run=run, history=[dict(train_loss=loss)])
+
+    rows = {"random": {10: smooth(0.4, 2.3), 11: smooth(0.8), 12: smooth(0.9)}, "at": {10: smooth(0.7)}}
+    rows["at"][11] = rows["at"][10] | dict(norms=None)
+    table = norm_tables.smoothness_table(rows)
+    arm = "BN-only AT, random features"
+    assert table.index.tolist() == [f"{arm}, took off", f"{arm}, did not", "AT, all weights"]
+    assert table.iloc[:, 0].tolist() == ["0.900 ± 0.071 (2)", "0.450 (1)", "0.750 (1)"]
+    assert table.iloc[0, 1:].tolist() == ["0.90 [0.88, 0.93]", "2"]
 
 
 def test_condensation_says_which_trainings_took_off():

@@ -53,6 +53,7 @@ def test_a_part_of_autoattack_that_did_not_run_is_no_column():
     assert shown["R − APGD-T"].item() == "not yet run"
     said = trust_sentences.parts(found)
     assert "in 1 of 1 networks. Of the 1 that" in said and "in 1; R is lowered for it in 0, where" in said
+    assert "none of 2, R may still be up to 84.2 points too high (95 %)" in said  # 1 - 0.025 ** (1 / 2)
 
 
 def test_autoattack_of_a_row_is_the_mean_over_its_seeds_and_counts_what_it_alone_breaks():
@@ -67,6 +68,17 @@ def test_autoattack_of_a_row_is_the_mean_over_its_seeds_and_counts_what_it_alone
     assert table.index.tolist() == [f"{label('at')} (2)"]
     assert table.R.item() == "25.0" and table.Square.item() == "24.0"
     assert table["AutoAttack alone breaks"].item() == "2 of 50", "of the images on which R is right"
+
+
+def test_autoattack_of_what_did_not_take_off_is_a_row_of_its_own():
+    left = np.arange(100) < 20
+    attack = {"apgd-ce": left, "square": left, "robust": left}
+    attack["settings"] = dict(images=100, index=list(range(100)))
+    started, stayed = (record(rate, 100, losses=(loss,)) for rate, loss in ((20, 2.1), (10, 2.3)))
+    seeds = {10: stayed | dict(autoattack=attack), 11: started | dict(autoattack=attack)}
+    table = trust_tables.autoattack_by_row({"random": seeds})
+    assert table.index.tolist() == [f"{RANDOM}, took off (1)", f"{RANDOM}, did not (1)"]
+    assert table.R.tolist() == ["20.0", "10.0"]
 
 
 def test_it_is_said_how_often_autoattack_lowers_r():
@@ -321,12 +333,31 @@ def test_suspect_networks_are_counted_and_named():
     few, flat = checked("as expected", *["not yet run"] * 2), checked("constant", "constant")
     of = {("at", 10): passed, ("random", 11): bad, ("random", 12): passed, ("linear", 10): few}
     said = trust_sentences.suspects(of | {("random", 10): flat})
-    counted = "1 of the 3 networks on which most checks were run, 0 of the 1 networks on which fewer were."
-    every = "Of every seed, constant classifiers and transfer apart, suspect in some check:"
-    assert said.startswith(f"{every} {counted}\n\n")
+    counted = "1 of the 3 networks on which most checks were run (few were run on 1 more)."
+    every = "suspect in some check, transfer, constant classifiers and networks that PGD breaks apart:"
+    assert said.startswith(f"Of every seed, {every} {counted}\n\n")
     suspect = f"{RANDOM} (seed 11): suspect in check 0 (-4.5 [-7.5, -1.4])."
     assert f"\n- {suspect}\n" in said and said.count("\n- ") == 2
     assert "(seed 10): a constant classifier" in said
+
+
+def test_networks_that_pgd_breaks_are_no_evidence_of_honest_gradients():
+    of = {("standard", 10): checked("broken", "broken"), ("at", 10): checked("as expected", "as expected")}
+    said = trust_sentences.suspects(of)
+    assert said.endswith(" apart: 0 of the 1 networks on which most checks were run.\n\n")
+    assert trust_tables.grid({"standard": of[("standard", 10)]})[label("standard")].tolist() == ["·", "·"]
+    assert "no robustness could be false" in trust_sentences.finding(of[("standard", 10)])
+
+
+def test_square_is_held_against_r_on_the_images_of_both():
+    checks = dict(square=np.arange(50) < 12, settings=dict(images=50))
+    found = record(20, n=100, clean=50, checks=checks)  # R is right on the first 20
+    broken = record(0, n=100, clean=50, checks=checks)
+    assert trust_sentences.against_square({"a": found, "b": broken, "c": record(20)}) == (
+        "Square alone, without gradients, breaks 8 of the 20 images on which R is right, all 1 networks' "
+        "that it ran on together, and leaves 0 on which R is wrong."
+    )
+    assert trust_sentences.against_square({"c": record(20)}) == ""
 
 
 def test_examples_of_other_networks_are_shown_beside_one_s_own():
