@@ -1,8 +1,11 @@
 """What an attack makes of a network on a set of images: examples, gradients, and which images survive.
 
-Decided here: what R is measured by, at one radius or several, how AutoAttack's package is called. Not here:
-PGD and the multi-targeted attack themselves (bnat_utils.py), whether they can be trusted (masking.py).
+Decided here: what R is measured by, at one radius or several, how AutoAttack's package is called, the worst
+case where it is known. Not here: PGD and the multi-targeted attack themselves (bnat_utils.py), whether they
+can be trusted (masking.py).
 """
+
+import copy
 
 import torch
 from pyautoattack import AutoAttack
@@ -45,6 +48,27 @@ def at_radii(model, x, y, radii, steps=20):
     outcomes = {f"{radius:g}": survivors(model, x, y, radius / 255, steps) for radius in radii}
     clean = next(iter(outcomes.values()))[0]
     return {"0": clean} | {radius: robust for radius, (_, robust) in outcomes.items()}
+
+
+def worst_case(model, x, y, *, eps):
+    """Which images an affine classifier keeps whatever is done within eps, in [0, 1]: bool [N], on the CPU.
+
+    No attack leaves fewer. Its logits are W x + b, so that each pixel lowers the margin to another class by
+    |w_y − w_other| times the way that it has within eps and [0, 1], and all do at once. In float64; W from
+    the logits' gradients. x: uint8 or float in [0, 1], [N, C, H, W].
+    """
+    model, x, y = copy.deepcopy(model).cpu().double(), bnat.to_float(x).cpu().double(), y.cpu()
+    weight = torch.autograd.functional.jacobian(model, torch.zeros_like(x[:1])).flatten(2)[0]
+    with torch.no_grad():
+        logits, kept = model(x), torch.zeros(len(y), dtype=torch.bool)
+    down, up = x.flatten(1).clamp(max=eps), (1 - x.flatten(1)).clamp(max=eps)  # the ways of a pixel
+    for label in range(len(weight)):
+        mine, apart = y == label, weight[label] - weight
+        lost = down[mine] @ apart.clamp(min=0).T - up[mine] @ apart.clamp(max=0).T
+        left = logits[mine][:, [label]] - logits[mine] - lost
+        left[:, label] = torch.inf
+        kept[mine] = (left > 0).all(1)
+    return kept
 
 
 @torch.no_grad()

@@ -109,6 +109,13 @@ def pictured(exp):
     return dict(epsilon=exp.asked.epsilon, images=n)
 
 
+def worst_case(exp):
+    """Of the linear classifier, of which it is known."""
+    return dict(
+        epsilon=exp.asked.epsilon, images=exp.asked.margin_images if exp.run["arch"] == "linear" else 0
+    )
+
+
 def small(exp):
     standard = exp.run["step"] == "pretrain" and not exp.run["epsilon"]
     n = exp.asked.small_images if standard else 0
@@ -187,6 +194,10 @@ def measure_perturbations(model, x, y, settings, beside):
     return perturbations.perturbations(model, x, y, eps=radius(settings))
 
 
+def measure_worst_case(model, x, y, settings, beside):
+    return dict(robust=attacks.worst_case(model, x, y, eps=radius(settings)))
+
+
 def measure_small(model, x, y, settings, beside):
     def attack(images, labels):
         return attacks.at_radii(model, images, labels, settings["radii"], settings["steps"])
@@ -216,6 +227,7 @@ MEASUREMENTS = {
     for each in (  # in the order in which they are made
         Measurement("pgd", "eval_images", pgd, measure_pgd),
         Measurement("margin", "margin_images", margin, measure_margin),
+        Measurement("worst_case", "margin_images", worst_case, measure_worst_case),
         Measurement("curve", "eval_images", curve, measure_curve),
         Measurement("autoattack", "aa_images", autoattack, measure_autoattack),
         Measurement("small", "small_images", small, measure_small),

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from study.decide import rates
+from study.decide.statistics import mean_sd
 from study.decide.trust import BROKEN, CONSTANT, NOT_RUN, UNJUDGED, trust
 from study.define.rows import label
 from study.show.tables import compared, same_images
@@ -105,6 +106,27 @@ def autoattack_by_row(rows):
             broken, right = rates.broken_by_autoattack(those)
             table[name]["AutoAttack alone breaks"] = f"{broken} of {right:,}" if right else "–"
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("accuracy (%) after, mean (seeds)")
+
+
+def against_worst_case(rows):
+    """R of classifiers whose worst case is known, {key: {seed: record}}, and that: means over seeds, in %.
+
+    Last, of the images on which R is right, all networks' together, those that the worst case breaks.
+    """
+    table = {}
+    for key, seeds in rows.items():
+        measured = [record for record in seeds.values() if record["worst_case"] and record["margin"]]
+        if not measured:
+            continue
+        both = [(record["margin"]["robust"], record["worst_case"]["robust"]) for record in measured]
+        broken = sum(int((r & ~kept).sum()) for r, kept in both)
+        table[label(key)] = {
+            "images": "/".join(sorted({f"{r.size:,}" for r, _ in both})),
+            "R, mean ± sd (seeds)": mean_sd([100 * r.mean() for r, _ in both], 2),
+            "worst case, mean ± sd (seeds)": mean_sd([100 * kept.mean() for _, kept in both], 2),
+            "the worst case alone breaks": f"{broken} of {sum(int(r.sum()) for r, _ in both):,}",
+        }
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("accuracy (%)")
 
 
 def transferred(right):

@@ -17,7 +17,7 @@ def as_measured(exp, images=50):
 def test_what_was_measured_as_the_row_asks_counts_whatever_the_images():
     exp = experiment("pretrain", epsilon=0)
     shown = select.as_asked(record(None, **as_measured(exp)), exp)
-    assert all(shown[kind] is not None for kind in plan.MEASUREMENTS)
+    assert {kind for kind in plan.MEASUREMENTS if shown[kind] is None} == {"worst_case"}, "of L alone"
 
 
 @pytest.mark.parametrize("other", [dict(eval_epsilon=4), dict(eval_steps=1), dict(eval_restarts=2)])

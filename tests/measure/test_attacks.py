@@ -49,6 +49,28 @@ def test_autoattack_of_few_classes_runs_the_parts_that_have_a_target(classes, pa
         reach = 0.02 * (weight[label] - weight[other]).abs().sum(1)
         robust &= ((room > reach) | (label == other)).cpu()
     assert torch.equal(survivors["square"], robust) and 0 < robust.sum() < 40
+    assert torch.equal(attacks.worst_case(model, x, label, eps=0.02), robust)
+
+
+def test_the_worst_case_of_a_linear_classifier_ends_where_a_pixel_does(digits):
+    """The image that takes every pixel as far as it goes against one class is the worst for that class."""
+    x, y = (t[:100] for t in digits["test"])  # most pixels are black: they have no way down
+    model, eps = bnat.network("linear", "digits"), 8 / 255
+    for _ in bnat.train(model, *digits["train"], epochs=2, lr=0.1, pad=1, flip=False):
+        pass
+    images, weight = bnat.to_float(x), model.fc.weight.detach().unflatten(1, (1, 8, 8))
+    survived = torch.ones(100, dtype=torch.bool)
+    with torch.no_grad():
+        for other in range(10):
+            direction = (weight[other] - weight[y]).sign()
+            logits = model((images + eps * direction).clamp(0, 1))
+            right = logits.gather(1, y[:, None])[:, 0] > logits[:, other]
+            survived &= (right | (y == other)).cpu()
+    kept = attacks.worst_case(model, x, y, eps=eps)
+    assert torch.equal(kept, survived) and 0 < kept.sum() < 100
+    pgd = bnat.evaluate(model, x, y, eps=eps)
+    r = bnat.multi_targeted(model, x, y, eps=eps, alive=pgd["robust"])
+    assert not (kept & ~r).any(), "what survives everything survives an attack"
 
 
 @pytest.mark.slow

@@ -81,6 +81,14 @@ def test_autoattack_of_what_did_not_take_off_is_a_row_of_its_own():
     assert table.R.tolist() == ["20.0", "10.0"]
 
 
+def test_r_of_the_linear_classifier_stands_beside_its_worst_case():
+    known = dict(worst_case=dict(robust=np.arange(1000) < 198))
+    found = {"linear": {10: record(20, **known), 11: record(19, **known)}, "at": {10: record(30)}}
+    table = trust_tables.against_worst_case(found)
+    assert table.index.tolist() == [LINEAR] and table.images.item() == "1,000"
+    assert table.iloc[0, 1:].tolist() == ["19.50 ± 0.71 (2)", "19.80 ± 0.00 (2)", "2 of 390"]
+
+
 def test_it_is_said_how_often_autoattack_lowers_r():
     left = np.arange(100) < 20
     attacked = {"apgd-ce": left, "square": left, "robust": left}
