@@ -26,11 +26,33 @@ def moments(model, images):
     return means, means.mean(0), squares.mean(0) - means.mean(0).square()
 
 
-def usefulness(features, y):
-    """The largest |correlation| of each feature with membership in a class: [n, channels] to [channels]."""
+def correlations(features, y):
+    """Of each feature with membership in each class: [n, channels] and labels [n] to [channels, classes]."""
     classes = F.one_hot(y).to(features)
     features, classes = ((t - t.mean(0)) / t.std(0).clamp_min(1e-12) for t in (features, classes))
-    return (features.T @ classes / (len(y) - 1)).abs().amax(1)
+    return features.T @ classes / (len(y) - 1)
+
+
+def useful(clean, moved, y):
+    """How well each feature tells its class, on clean images and on moved ones: two float [channels].
+
+    clean, moved: [n, channels], of the same images with labels y. Its class, and the sign with which it tells
+    it, are those of the largest |correlation| on the clean ones; so under attack a feature may mislead, below
+    0 (after Ilyas et al. 2019, who let each feature be attacked by itself).
+    """
+    before, after = correlations(clean, y), correlations(moved, y)
+    best = before.abs().argmax(1, keepdim=True)
+    sign = before.gather(1, best).sign()
+    return tuple((sign * found.gather(1, best)).squeeze(1) for found in (before, after))
+
+
+@torch.no_grad()
+def usefulness(model, x, y, *, eps):
+    """`useful` of each BN channel's feature, see `bn_features`: {"clean": [channels], "adversarial": ...}."""
+    x = bnat.to_float(x)
+    clean, moved = (moments(model, images)[0] for images in (x, adversarial(model, x, y, eps=eps)))
+    found = zip(("clean", "adversarial"), useful(clean, moved, y.to(clean.device)), strict=True)
+    return {name: values.float().cpu() for name, values in found}
 
 
 @torch.no_grad()
@@ -39,17 +61,14 @@ def bn_features(model, x, y, *, eps):
 
     Before its γ and β, then, on images x with labels y, clean and under PGD-20 of eps (in [0, 1]) on the
     model. Returns float [channels], layers in the order of the record's "bn": "fragility", mean
-    |f(adv) - f(x)| over f's standard deviation; "useful_clean", "useful_adversarial", see `usefulness`;
-    "shift", the mean's move between clean and adversarial inputs over the standard deviation;
-    "variance_ratio", adversarial over clean.
+    |f(adv) - f(x)| over f's standard deviation; "shift", the mean's move between clean and adversarial inputs
+    over the standard deviation; "variance_ratio", adversarial over clean.
     """
     x = bnat.to_float(x)
     adv = adversarial(model, x, y, eps=eps)
     (clean, mean, variance), (moved, mean_adv, variance_adv) = moments(model, x), moments(model, adv)
     numbers = dict(
         fragility=(moved - clean).abs().mean(0) / clean.std(0).clamp_min(1e-12),
-        useful_clean=usefulness(clean, y),
-        useful_adversarial=usefulness(moved, y),
         shift=(mean_adv - mean).abs() / variance.clamp_min(1e-12).sqrt(),
         variance_ratio=variance_adv / variance.clamp_min(1e-12),
     )

@@ -111,9 +111,8 @@ def pictured(exp):
 
 def worst_case(exp):
     """Of the linear classifier, of which it is known."""
-    return dict(
-        epsilon=exp.asked.epsilon, images=exp.asked.margin_images if exp.run["arch"] == "linear" else 0
-    )
+    n = exp.asked.margin_images if exp.run["arch"] == "linear" else 0
+    return dict(epsilon=exp.asked.epsilon, images=n)
 
 
 def small(exp):
@@ -190,6 +189,10 @@ def measure_features(model, x, y, settings, beside):
     return channels.bn_features(model, x, y, eps=radius(settings))
 
 
+def measure_usefulness(model, x, y, settings, beside):
+    return channels.usefulness(model, x, y, eps=radius(settings))
+
+
 def measure_perturbations(model, x, y, settings, beside):
     return perturbations.perturbations(model, x, y, eps=radius(settings))
 
@@ -233,6 +236,7 @@ MEASUREMENTS = {
         Measurement("small", "small_images", small, measure_small),
         Measurement("norms", "eval_images", readouts, measure_readouts),
         Measurement("features", "check_images", features, measure_features),
+        Measurement("usefulness", "check_images", features, measure_usefulness),
         Measurement("perturbations", "check_images", pictured, measure_perturbations),
         Measurement("gap", "check_images", gap, measure_gap),
         Measurement("condensation", "check_images", condensation, measure_condensation),

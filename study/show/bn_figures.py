@@ -90,12 +90,15 @@ def features(networks, scale=None, layer=None, by_decay=None):
         axes[0].axhline(0, color="grey", linestyle=":", linewidth=1)
         axes[0].axhline(by_decay, color="black", linestyle="--", linewidth=1)
     for key, record in networks.items():
-        f, layers = record["features"], np.repeat(range(len(record["bn"])), sizes(record))
-        kept = f["useful_adversarial"] / f["useful_clean"]
-        for axis, values in ((axes[1], f["fragility"]), (axes[2], kept)):
+        layers = np.repeat(range(len(record["bn"])), sizes(record))
+        panels = [(axes[1], record["features"]["fragility"])]
+        if useful := record["usefulness"]:
+            panels.append((axes[2], useful["adversarial"] / useful["clean"]))
+        for axis, values in panels:
             axis.plot(pd.Series(values).groupby(layers).median(), color=colour(key), label=label(key))
     axes[1].set(xlabel="BN layer", ylabel="fragility,\nlayer's median", yscale="log")
     axes[2].set(xlabel="BN layer", ylabel="usefulness,\nadversarial / clean")
+    axes[2].axhline(0, color="grey", linewidth=0.8)
     images = ", ".join(sorted({str(r["features"]["settings"]["images"]) for r in networks.values()})) or "no"
     figure.suptitle(f"{images} test images, PGD-20", fontsize=8)
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)

@@ -117,24 +117,25 @@ def switched_off_sentence(random, clean, bare):
 
 
 # ---------------------------------------------------------------------------------- fragility and usefulness
-COLUMNS = {
-    "fragility": "fragility",
-    "usefulness, clean": "useful_clean",
-    "usefulness, adversarial": "useful_adversarial",
-    "drift of the mean (sd)": "shift",
-    "variance, adversarial / clean": "variance_ratio",
+COLUMNS = {  # kind of evaluation and its key
+    "fragility": ("features", "fragility"),
+    "usefulness, clean": ("usefulness", "clean"),
+    "usefulness, adversarial": ("usefulness", "adversarial"),
+    "drift of the mean (sd)": ("features", "shift"),
+    "variance, adversarial / clean": ("features", "variance_ratio"),
 }
 
 
 def feature_table(networks):
-    """Medians and quartiles over channels of what `bn_features` measured, a row a model {key: record}."""
+    """Medians and quartiles over channels of what was measured of them, a row a model {key: record}."""
     table = {}
     for key, record in networks.items():
-        measured = record["features"]
-        row = table[label(key)] = {"n": measured["settings"]["images"]}
-        for name, column in COLUMNS.items():
-            low, middle, high = np.percentile(measured[column], (25, 50, 75))
-            row[name] = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+        row = table[label(key)] = {"n": record["features"]["settings"]["images"]}
+        for name, (kind, column) in COLUMNS.items():
+            row[name] = "not yet run"
+            if record[kind]:
+                low, middle, high = np.percentile(record[kind][column], (25, 50, 75))
+                row[name] = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("median [quartiles] over channels")
 
 
@@ -174,14 +175,14 @@ def suppression(parent, record):
     change, layer, _ = scale(parent, record)
     table = {}
     if change is not None:
-        before, gamma = parent["features"], rank(abs(flat(parent, "gamma")), layer)
-        lost = before["useful_clean"] - before["useful_adversarial"]
-        names = {
-            "fragility before": before["fragility"],
-            "usefulness before, clean": before["useful_clean"],
-            "usefulness before, adversarial": before["useful_adversarial"],
-            "usefulness that the attack takes before": lost,
-        }
+        gamma = rank(abs(flat(parent, "gamma")), layer)
+        names = {"fragility before": parent["features"]["fragility"]}
+        if useful := parent["usefulness"]:
+            names |= {
+                "usefulness before, clean": useful["clean"],
+                "usefulness before, adversarial": useful["adversarial"],
+                "usefulness that the attack takes before": useful["clean"] - useful["adversarial"],
+            }
         moved = rank(change, layer)
         for name, values in names.items():
             ranked = rank(values, layer)
@@ -245,8 +246,8 @@ def reading(parent, record, further=()):
         f"After fine-tuning {less:.0f} % of the channels are moved less than before, each network by its own "
         f"attack (median {np.median(before):.2f} → {np.median(after):.2f}). Of the "
         f"{unchanged} of the first layer, which are the same function of the image before and after, {more} "
-        f"are moved more: that is the attack, not the feature. Among the channels of a layer, given |γ| "
-        f"before, there is {strength} correlation (ρ = {rho:+.2f} [{low:+.2f}, {high:+.2f}] {of}) of "
+        "are moved more: there the attack alone makes the difference. Among the channels of a layer, given "
+        f"|γ| before, there is {strength} correlation (ρ = {rho:+.2f} [{low:+.2f}, {high:+.2f}] {of}) of "
         f"fragility before with the change of |γ|{end}. Weight decay alone would leave every |γ| at "
         f"{2**by_decay:.2g} of what it was; {kept:.0f} % end above that."
     )

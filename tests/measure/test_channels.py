@@ -14,7 +14,8 @@ from study.show import bn_figures, bn_tables
 @pytest.fixture(scope="module")
 def still_and_moved(trained, digits):
     x, y = (t[:200] for t in digits["test"])
-    return [channels.bn_features(trained, x, y, eps=eps) for eps in (0, 32 / 255)]
+    measures = channels.bn_features, channels.usefulness
+    return [[measure(trained, x, y, eps=eps) for measure in measures] for eps in (0, 32 / 255)]
 
 
 def recorded(gamma, beta, parent=None, **measured):
@@ -37,14 +38,14 @@ def recorded(gamma, beta, parent=None, **measured):
         initial_weights=parent,
         bn=layers,
         features=numbers | dict(settings=dict(images=200)) if measured else None,
+        usefulness=USEFUL if measured else None,
         pgd=dict(robust=np.arange(10) < 3),
     )
 
 
+USEFUL = dict(clean=np.array([0.2, 0.4, 0.3, 0.5] * 2), adversarial=np.array([0.1, 0.3, -0.2, 0.1] * 2))
 MEASURED = dict(
     fragility=[1, 2, 3, 4, 1, 2, 3, 4],
-    useful_clean=[0.2, 0.4, 0.3, 0.5] * 2,
-    useful_adversarial=[0.1, 0.3, 0.2, 0.1] * 2,
     shift=[0.0] * 8,
     variance_ratio=[1.0] * 8,
 )
@@ -56,25 +57,37 @@ def child(gamma):
 
 
 def test_features_do_not_move_without_an_attack(still_and_moved):
-    still, _ = still_and_moved
+    still, useful = still_and_moved[0]
     assert (still["fragility"] == 0).all() and (still["shift"] == 0).all()
     assert (still["variance_ratio"] == 1).all()
-    assert torch.equal(still["useful_clean"], still["useful_adversarial"])
+    assert torch.equal(useful["clean"], useful["adversarial"])
 
 
 def test_an_attack_moves_every_feature_and_takes_from_its_use(still_and_moved, trained):
-    _, moved = still_and_moved
+    moved, useful = still_and_moved[1]
     n_channels = sum(m.num_features for m in trained.modules() if isinstance(m, torch.nn.BatchNorm2d))
     assert moved["fragility"].shape == (n_channels,) and (moved["fragility"] > 0).all()
-    assert ((moved["useful_clean"] > 0) & (moved["useful_clean"] <= 1)).all()
-    assert moved["useful_adversarial"].median() < moved["useful_clean"].median()
+    assert ((useful["clean"] > 0) & (useful["clean"] <= 1)).all()
+    assert useful["adversarial"].median() < useful["clean"].median()
 
 
 def test_a_feature_that_names_its_class_is_as_useful_as_can_be():
     y = torch.arange(10).repeat(20)
     noise = torch.rand(200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    useful = channels.usefulness(torch.stack([(y == 3).double(), -5.0 * (y == 4), noise], 1), y)
-    assert useful[:2].tolist() == pytest.approx([1, 1]) and useful[2] < 0.3
+    features = torch.stack([(y == 3).double(), -5.0 * (y == 4), noise], 1)
+    clean, moved = channels.useful(features, features, y)
+    assert clean[:2].tolist() == pytest.approx([1, 1]) and clean[2] < 0.3
+    assert torch.equal(clean, moved)
+
+
+def test_a_feature_that_an_attack_turns_to_another_class_misleads():
+    """Usefulness keeps the class and the sign of the clean images."""
+    y = torch.arange(200) % 10
+    names, to_another = (y == 3).double(), (y == 4).double()
+    before, after = torch.stack([names, names], 1), torch.stack([to_another, -names], 1)
+    clean, moved = channels.useful(before, after, y)
+    assert clean.tolist() == pytest.approx([1, 1])
+    assert moved.tolist() == pytest.approx([-1 / 9, -1])
 
 
 def test_moments_are_of_what_enters_a_layer(trained, digits):
@@ -144,7 +157,7 @@ def test_channels_that_training_cannot_change_show_what_another_attack_does():
     moved[:2], moved[4:] = moved[:2] + 10, moved[4:] + 10
     said = bn_tables.reading(PARENT, tuned | dict(features=tuned["features"] | dict(fragility=moved)))
     first = bn_tables.sizes(PARENT)[0]
-    assert f"Of the {first} of the first layer, which" in said and ", 2 are moved more: that is" in said
+    assert f"Of the {first} of the first layer, which" in said and ", 2 are moved more: there" in said
 
 
 def test_the_feature_table_gives_medians_and_quartiles():

@@ -639,7 +639,7 @@ def test_a_network_without_bn_gets_every_evaluation_but_that_of_bn(root, arch):
     _, record = made("pretrain", arch=arch, epsilon=16, aa_images=10, check_images=10, margin_images=20)
     missing = [kind for kind in plan.MEASUREMENTS if record[kind] is None]
     # small is for networks trained on clean images
-    of_bn = ["condensation", "features", "gap", "perturbations", "statistics"]
+    of_bn = ["condensation", "features", "gap", "perturbations", "statistics", "usefulness"]
     of_linear = [] if arch == "linear" else ["worst_case"]
     assert sorted(missing) == sorted([*of_bn, *of_linear, "small"])
 
