@@ -127,7 +127,10 @@ COLUMNS = {  # kind of evaluation and its key
 
 
 def feature_table(networks):
-    """Medians and quartiles over channels of what was measured of them, a row a model {key: record}."""
+    """Medians and quartiles over channels of what was measured of them, a row a model {key: record}.
+
+    Last, the share of channels that mislead under attack: their usefulness is below 0.
+    """
     table = {}
     for key, record in networks.items():
         row = table[label(key)] = {"n": record["features"]["settings"]["images"]}
@@ -136,6 +139,8 @@ def feature_table(networks):
             if record[kind]:
                 low, middle, high = np.percentile(record[kind][column], (25, 50, 75))
                 row[name] = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+        if useful := record["usefulness"]:
+            row["mislead under attack (%)"] = f"{100 * np.mean(useful['adversarial'] < 0):.1f}"
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("median [quartiles] over channels")
 
 

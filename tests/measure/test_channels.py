@@ -163,6 +163,9 @@ def test_channels_that_training_cannot_change_show_what_another_attack_does():
 def test_the_feature_table_gives_medians_and_quartiles():
     row = bn_tables.feature_table({"a": PARENT}).loc["a"]
     assert (row.n, row.fragility) == (200, "2.50 [1.75, 3.25]")
+    assert row["usefulness, adversarial"].startswith("0.10 [") and row["mislead under attack (%)"] == "25.0"
+    without = bn_tables.feature_table({"a": PARENT | dict(usefulness=None)}).loc["a"]
+    assert without["usefulness, clean"] == "not yet run"
 
 
 def test_the_share_that_weight_decay_switches_off_is_said_with_its_control():
