@@ -94,7 +94,7 @@ def load_data(name, data_dir=None, download=True):
     try:
         train, test = (info["read"](root, part, download) for part in (True, False))
     except (OSError, RuntimeError) as error:
-        why = str(error or type(error).__name__).split("\n")[0]
+        why = (str(error) or repr(error)).split("\n")[0]
         raise ValueError(f"data_dir (BNAT_DATA) must hold the files of {name}, got '{root}': {why}") from None
     held = -info["held_out"]
     splits = dict(train=[t[:held] for t in train], held_out=[t[held:] for t in train], test=test)
@@ -102,10 +102,14 @@ def load_data(name, data_dir=None, download=True):
 
 
 def to_float(images):
-    """uint8 images as float32 in [0, 1]; float images as they are, ValueError where they leave [0, 1]."""
-    if images.is_floating_point() and images.numel() and (images.min() < 0 or images.max() > 1):
+    """uint8 images as float32 in [0, 1]; float images as they are. ValueError: others, or beyond [0, 1]."""
+    if images.dtype == torch.uint8:
+        return images.float() / 255
+    if not images.is_floating_point():
+        raise ValueError(f"images must be uint8 or float in [0, 1], got {images.dtype}")
+    if images.numel() and not (images.min() >= 0 and images.max() <= 1):  # NaN is neither
         raise ValueError(f"images must be uint8 or in [0, 1], got {images.min():g} to {images.max():g}")
-    return images.float() / 255 if images.dtype == torch.uint8 else images
+    return images
 
 
 def augment(images, pad, flip):
@@ -163,7 +167,7 @@ def _resnet_layers(channels, norm_layer, widths, blocks):
     layers = [("conv1", conv3x3(channels, inputs)), ("bn1", norm_layer(inputs)), ("relu", nn.ReLU(True))]
     for stage, width in enumerate(widths):
         for number in range(blocks):
-            stride = 2 if stage and not number else 1
+            stride = 2 if stage > 0 and number == 0 else 1
             shortcut = nn.Sequential(conv1x1(inputs, width, 2), norm_layer(width)) if stride > 1 else None
             block = BasicBlock(inputs, width, stride, shortcut, norm_layer=norm_layer)
             layers.append((f"layer{stage + 1}_{number}", block))
@@ -233,7 +237,8 @@ def sgd(weights, lr, weight_decay=5e-4):
 # ---------------------------------------------------------------------------------------- BN folding
 def exact():
     """From now on float32 is not TF32 on a GPU, and the same seed gives the same network."""
-    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
 
 
 def fast_dtype():
@@ -249,8 +254,12 @@ FOLDED_INTO = {nn.Conv2d: nn.BatchNorm2d, nn.Linear: nn.BatchNorm1d}
 NONE_FOLDED = 1.2  # times as long takes an AT step of ResNet-20 if nothing folds (benchmarks/README.md)
 
 
-def _obstacle(node, modules, calls, names):
-    """Why the BN that a node of the graph calls is not one layer with what stands before it, or ""."""
+def _obstacle(node, modules, calls, names, read):
+    """Why the BN that a node of the graph calls is not one layer with what stands before it, or "".
+
+    calls: how often each path is called; names: how many each module has; read: paths of modules of which a
+    tensor is looked up without a call.
+    """
     bn, before = modules[node.target], node.args[0] if node.args else None
     layer = modules[before.target] if getattr(before, "op", None) == "call_module" else None
     if FOLDED_INTO.get(type(layer)) is not type(bn):
@@ -263,7 +272,11 @@ def _obstacle(node, modules, calls, names):
         return "registered under two names, or the layer before it is"
     if len(before.users) > 1:
         return "what enters it is used elsewhere too"
-    if layer._forward_hooks or layer._forward_pre_hooks or bn._forward_hooks:
+    if {before.target, node.target} & read:
+        return "its tensors, or those of the layer before it, are used elsewhere too"
+    if bn.num_features != layer.weight.shape[0]:
+        return "it normalises other channels than those of the layer before it"
+    if any(module._forward_hooks or module._forward_pre_hooks for module in (layer, bn)):
         return "a hook is on it or on the layer before it"
     return ""
 
@@ -275,13 +288,14 @@ def _foldable(model):
     try:
         nodes = fx.Tracer().trace(model).nodes
     except Exception as error:  # whatever such a forward makes of the tracer's stand-in for an image
-        why = str(error).split("\n")[0]
+        why = (str(error) or repr(error)).split("\n")[0]
         return [], dict.fromkeys(left, f"torch.fx cannot trace the network: {why}")
     calls = Counter(node.target for node in nodes)
+    read = {node.target.rpartition(".")[0] for node in nodes if node.op == "get_attr"}
     names = Counter(module for _, module in model.named_modules(remove_duplicate=False))
     for node in nodes:
         if node.op == "call_module" and node.target in left:
-            left[node.target] = _obstacle(node, modules, calls, names)
+            left[node.target] = _obstacle(node, modules, calls, names, read)
             if not left[node.target]:
                 folded.append((node.args[0].target, node.target))
     return folded, {path: why for path, why in left.items() if why}
@@ -306,9 +320,10 @@ def _warn_of(left, count):
 def fold_bn(model, dtype=torch.float32, into=None, warn=True):
     """A frozen eval-mode copy of a network, each BN folded into the convolution or linear layer before it.
 
-    Exact up to rounding, since BN is affine in eval mode. dtype: of the layers after a `Normalize` that
-    comes first, else float32. into: an earlier result, to be brought up to date. warn: name the BN that do
-    not fold, and why: they have no such layer, or torch.fx cannot trace a forward that branches.
+    Exact up to rounding, since BN is affine in eval mode, for a linear layer of inputs [N, features]. dtype:
+    of the layers after a `Normalize` that comes first, else float32. into: an earlier result, to be brought
+    up to date. warn: name the BN that do not fold, and why: they have no such layer, or torch.fx cannot
+    trace a forward that branches.
     """
     if into is None:
         into = copy.deepcopy(model).eval().requires_grad_(False)
@@ -350,9 +365,15 @@ def eval_mode(model):
             module.training = True
 
 
-def _start(x, eps, random=True):
+def checked_eps(eps):
+    """The radius of an attack as it is. ValueError: it is not in pixel units."""
     if not 0 <= eps <= 1:
         raise ValueError(f"eps must be in pixel units, 0 to 1 (8 / 255, say), got {eps}")
+    return eps
+
+
+def _start(x, eps, random=True):
+    checked_eps(eps)
     noise = torch.empty_like(x).uniform_(-eps, eps) if random else 0
     return torch.clamp(x + noise, x - eps, x + eps).clamp_(0, 1)
 
@@ -429,7 +450,8 @@ def train(
     random starts, not of the weights, which are the model's. optimizer: in place of `sgd` over that part, of
     weights that the caller has chosen and unfrozen; weight_decay is its own then. progress: a bar's title.
     compiled: the attacked network by torch.compile. Yielded is all that is needed to go on: {epoch, loss,
-    accuracy, seconds, model, optimizer}. state: such an item, to go on from. FloatingPointError if a loss is
+    accuracy, seconds, model, optimizer}. state: such an item, to go on from. Left behind: `model` in train
+    mode, frozen but for that part; torch's global generator seeded; `exact`. FloatingPointError if a loss is
     not finite. ValueError for fewer images than a batch, no such trainable or schedule.
     """
     if batch_size > len(labels):
@@ -482,17 +504,21 @@ def _numbers(logits):
 
 
 @torch.no_grad()
-def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_size=EVAL_BATCH, progress=None):
+def evaluate(
+    model, x, y, *, eps, step_size=None, steps=20, restarts=1, dtype=None, batch_size=EVAL_BATCH,
+    progress=None,
+):  # fmt: skip
     """Clean and PGD accuracy on images x (uint8, or float in [0, 1]; [N, C, H, W]) with labels y.
 
     Attacked are the images classified correctly, `restarts` times from a random start, by `steps` steps of
     eps / 4 unless `step_size` is given; an image broken after 5 steps or a restart leaves. eps 0: no attack,
-    robust is clean. Gradients are the folded copy's in `fast_dtype`, decisions the model's own in float32
-    and eval mode. Returns dict(clean, robust: bool [N]; clean_predictions, adversarial_predictions: int64
-    [N], when the image left), on the CPU. FloatingPointError: logits of x itself that are NaN.
+    robust is clean. Gradients are the folded copy's in dtype, `fast_dtype` unless given, decisions the
+    model's own in float32 and eval mode. Returns dict(clean, robust: bool [N]; clean_predictions,
+    adversarial_predictions: int64 [N], when the image left), on the CPU. FloatingPointError: logits of x
+    itself that are NaN.
     """
     exact()
-    clean, adversarial, attacked = [], [], fold_bn(model, fast_dtype()) if eps else None
+    clean, adversarial, attacked = [], [], fold_bn(model, dtype or fast_dtype()) if eps else None
     with eval_mode(model):
         for start in tqdm(range(0, len(y), batch_size), desc=progress, disable=progress is None, delay=3):
             images, labels = to_float(x[start : start + batch_size]), y[start : start + batch_size]
@@ -502,11 +528,11 @@ def evaluate(model, x, y, *, eps, step_size=None, steps=20, restarts=1, batch_si
             for _ in range(restarts if eps else 0):
                 adv = _start(images, eps)
                 first = min(5, steps)  # most images that break break early
-                for some in (first, steps - first):
+                for count in (first, steps - first):
                     alive = (predictions == labels).nonzero().squeeze(1)
-                    if some and len(alive):
+                    if count and len(alive):
                         part = adv[alive], images[alive], labels[alive]
-                        adv[alive] = _ascend(attacked, *part, eps, step_size or eps / 4, some)
+                        adv[alive] = _ascend(attacked, *part, eps, step_size or eps / 4, count)
                         predictions[alive] = model(adv[alive]).argmax(1)
     clean, adversarial, y = torch.cat(clean).cpu(), torch.cat(adversarial).cpu(), y.cpu()
     predictions = dict(clean_predictions=clean, adversarial_predictions=adversarial)
@@ -519,7 +545,9 @@ def margin(logits, pairs):
 
 
 @torch.no_grad()
-def multi_targeted(model, x, y, *, eps, steps=20, alive=None, batch_size=EVAL_BATCH, progress=None):
+def multi_targeted(
+    model, x, y, *, eps, steps=20, alive=None, dtype=None, batch_size=EVAL_BATCH, progress=None
+):
     """Which images survive multi-targeted PGD (Gowal et al. 2019): bool [N], on the CPU.
 
     `steps` steps of eps / 4 from a random start on the margin to each class but the label, the likeliest on
@@ -527,7 +555,7 @@ def multi_targeted(model, x, y, *, eps, steps=20, alive=None, batch_size=EVAL_BA
     saturated. alive: bool [N], attack these alone, the others count as broken. Else as in `evaluate`.
     """
     exact()
-    attacked, survivors = fold_bn(model, fast_dtype()), torch.zeros(len(y), dtype=torch.bool)
+    attacked, survivors = fold_bn(model, dtype or fast_dtype()), torch.zeros(len(y), dtype=torch.bool)
     chosen = torch.arange(len(y)) if alive is None else alive.cpu().nonzero().squeeze(1)
     parts = chosen.split(batch_size) if len(chosen) else ()
     with eval_mode(model):

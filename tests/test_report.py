@@ -11,10 +11,10 @@ import pytest
 from conftest import bnat, copy, execute, run
 
 from study.define import parameters
+from study.define.notebook import READING
 from study.measure import plan
 
 pytestmark = pytest.mark.slow
-READING = ("04_robustness", "05_trust", "06_features", "07_norms", "08_inside")
 BIN = f"BIN={Path(sys.executable).parent}"
 FEW = ["-p", "epochs", "2"]
 for asked in ("margin_images", "aa_images", "check_images", "small_images"):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import bnat_utils as bnat
 from study.decide import rates
 from study.decide.select import study_rows
+from study.define.experiment import tuning_images
 from study.define.parameters import PROFILES
 from study.define.rows import AFFINE, ARMS, CONTROLS, EVERY, FIRST_STUDY, ROWS
 from study.run.records import prefix
@@ -54,7 +55,9 @@ def first_study(**parameters):
 def tuning(keys=TUNED_ROWS, lengths=TUNED, **parameters):
     """Accuracy on images kept for tuning alone, against the learning rate, with weight decay and without."""
     info = bnat.DATASETS[parameters.get("data") or PROFILES[parameters["profile"]]["data"]]
-    images = info["images"] - max(info["images"] // 10, info["held_out"])  # what nothing else is kept for
+    images = info["images"] - max(
+        tuning_images(info["images"]), info["held_out"]
+    )  # what nothing else is kept for
     parameters |= dict(train_images=images, pretrain_images=images) | lengths
     without = along("lr", RATES, keys, weight_decay=0, **parameters)
     return along("lr", RATES, keys, **parameters) | {(key, NO_DECAY): runs for key, runs in without.items()}
@@ -133,9 +136,9 @@ def capacity(**parameters):
 def pretraining(**parameters):
     """Accuracy after one epoch of BN-only AT against the epochs of standard training before; 0: random."""
     parameters |= dict(epochs=1)
-    rate = {key: FIRST_STUDY[key]["lr"] for key in ARMS}
-    axis = along("pretrain_epochs", (1, 2, 5, 8, 10, 15), ("finetuned",), lr=rate["finetuned"], **parameters)
-    random = study_rows(rows=dict(random=ROWS["random"]), lr=rate["random"], **parameters)["random"]
+    parameters |= dict(lr=FIRST_STUDY["finetuned"]["lr"])  # of random features, too: one recipe
+    axis = along("pretrain_epochs", (1, 2, 5, 8, 10, 15), ("finetuned",), **parameters)
+    random = study_rows(rows=dict(random=ROWS["random"]), **parameters)["random"]
     return axis | ({"random": {0: random}} if random else {})
 
 

@@ -4,7 +4,7 @@ The rules were fixed on the project's design page before the second study's firs
 and amended once, on 2026-11-24 at 20:46 UTC, when of the fresh seeds only seed 10 was known (04_robustness
 has the ledger). Decided here: which seeds count, which difference carries a claim and by which rule. Not
 here: what the rules are (verdicts.py), what a row is (define/rows.py), what R is (rates.py), how claims are
-shown (show/tables.py).
+shown (show/claim_tables.py).
 
 All numbers are in points of accuracy. R is robust accuracy at the ε of training: what survives PGD-20 and
 multi-targeted PGD. Every difference is paired by seed and taken on the same images; a rule looks at the
@@ -130,7 +130,7 @@ def _over_images(rows, part, sized=True):
 def _take_off(rows, part, key="random"):
     """Which AT of random features behind a part, runs of the row `key`, took off; a note, or none."""
     trainings = {seed: rows[key][seed] for seed in part.values if rows[key][seed].get("history")}
-    stayed = [seed for seed, record in trainings.items() if not rates.took_off(record)]
+    _, stayed = rates.split(trainings)
     if not stayed:
         return []
     which = ", ".join(map(str, stayed))

@@ -23,6 +23,29 @@ def flags(record, measure):
     return None if evaluation is None else evaluation.get(name)
 
 
+def outcomes_of(evaluation, key):
+    """An evaluation's outcomes, bool [n], and the test images that they are of, int [n]; none for None."""
+    if evaluation is None:
+        return np.zeros(0, dtype=bool), np.zeros(0, dtype=int)
+    return evaluation[key], evaluation["settings"].get("index", range(evaluation[key].size))
+
+
+def on_shared(first, index_first, second, index_second):
+    """Two outcomes, bool [n] and bool [m], of the test images index_first, index_second: on those of both.
+
+    Empty where they share none.
+    """
+    _, a, b = np.intersect1d(index_first, index_second, return_indices=True)
+    return [first[a], second[b]] if a.size else []
+
+
+def same_images(record, kind, name="robust"):
+    """The outcomes of a kind on the images that AutoAttack saw: bool [n], None where it saw others."""
+    attacked = outcomes_of(record["autoattack"], "robust")
+    both = on_shared(*outcomes_of(record[kind], name), *attacked)
+    return both[0] if both and both[0].size == attacked[0].size else None
+
+
 def on_autoattack_images(record):
     """R on AutoAttack's random subset, before and after AutoAttack: (bool [m], bool [m], their index [m]).
 
@@ -151,6 +174,12 @@ def plateau(data):
 def took_off(record):
     """Did adversarial training leave the plateau of a constant classifier? By its loss, not by test data."""
     return record["history"][-1]["train_loss"] < plateau(record["run"]["data"])[1]
+
+
+def split(seeds):
+    """{seed: record} of adversarial trainings in two: those that took off, and those that did not."""
+    started = {seed: record for seed, record in seeds.items() if took_off(record)}
+    return started, {seed: record for seed, record in seeds.items() if seed not in started}
 
 
 def by_take_off(seeds):

@@ -6,7 +6,7 @@ how a record is read (run/records.py), the values on the axes of 06 (axes.py). R
 
 from study.decide import rates
 from study.define import parameters
-from study.define.experiment import experiment, hash_in
+from study.define.experiment import digest_of, experiment
 from study.define.rows import ROWS
 from study.measure import plan
 from study.run.records import kinds, read_record
@@ -81,18 +81,15 @@ def representative(rows):
 
     Of random features the first seed that took off and was looked into; a constant classifier shows nothing.
     """
-    started = [record for record in rows["random"].values() if rates.took_off(record)]
+    started = list(rates.split(rows["random"])[0].values())
     started.sort(key=lambda record: record["features"] is None)
     return first_seeds(rows) | ({"random": started[0]} if started else {})
 
 
-def stayed(rows):
+def stayed_inside(rows):
     """{(key, seed): record} of random features whose AT did not take off and that were looked into."""
-    return {
-        ("random", seed): record
-        for seed, record in rows["random"].items()
-        if record["features"] and not rates.took_off(record)
-    }
+    _, stayed = rates.split(rows["random"])
+    return {("random", seed): record for seed, record in stayed.items() if record["features"]}
 
 
 def with_parents(first):
@@ -111,8 +108,8 @@ def shipped(exp):
     other = experiment("pretrain", **network, pretrain_weights="pyautoattack")
     every = all_records(other)
     chosen = {"before": every.get(other.name)}
-    for name, record in every.items():
+    for record in every.values():
         if record["run"]["parent"] == other.name:
             run = record["run"]
-            chosen[f"{run['trainable']} of {run['train_images']:,} images, {hash_in(name)}"] = record
+            chosen[f"{run['trainable']} of {run['train_images']:,} images, {digest_of(run)}"] = record
     return chosen

@@ -7,9 +7,9 @@ a claim (claims.py). Nothing here looks at test images.
 
 from study.decide import rates
 from study.decide.select import all_records
+from study.define.rows import GAMMA_SETTINGS
 
 PLAIN, TWO_STAGES = "plain", "two stages"
-CHANGED = {"gamma_decay": "γ decays to", "gamma_start": "γ starts"}
 STUDY_LENGTH = 5  # epochs; a shorter training has not had the time
 
 
@@ -36,7 +36,7 @@ def recipe(run, parent=None):
     else:
         return None
     decay = [] if run["weight_decay"] else ["no decay"]
-    changed = [f"{what} {run[key]}" for key, what in CHANGED.items() if key in run]
+    changed = [f"{what} {run[key]}" for key, what in GAMMA_SETTINGS.items() if key in run]
     return ", ".join([name, *decay, *changed])
 
 

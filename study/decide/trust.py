@@ -7,10 +7,10 @@ a claim (nothing: claims.py gates none by it).
 
 import itertools
 
-import numpy as np
 import pandas as pd
 
 import bnat_utils as bnat
+from study.decide import rates
 from study.decide.statistics import paired, proportion
 from study.define.parameters import PROFILES
 from study.measure import masking
@@ -19,6 +19,7 @@ from study.measure.plan import CURVE
 FEWEST = 20  # images on which two attacks are compared
 NOT_RUN, TOO_FEW = "not yet run", "too few images"
 UNJUDGED = (NOT_RUN, TOO_FEW)  # verdicts that say nothing of the network
+SUSPECT, EXPECTED = "suspect", "as expected"
 CONSTANT, BROKEN = "constant", "broken"  # networks to which the patterns do not apply
 LEFT_OF_BROKEN = 0.01  # share of the images; a network that PGD leaves less of does not look robust
 
@@ -49,22 +50,13 @@ def rarely(flags):
     return proportion(flags[-1]).high < 0.5
 
 
-def on_shared(first, index_first, second, index_second):
-    """Two outcomes, bool [n] and bool [m], of the test images index_first, index_second: on those of both.
-
-    Empty where they share none.
-    """
-    _, a, b = np.intersect1d(index_first, index_second, return_indices=True)
-    return [first[a], second[b]] if a.size else []
-
-
 def row(expected, flags, suspect):
     """A row of `trust`. flags: outcomes in order, bool [n], none where not measured; suspect: their test."""
     difference, verdict = "–", NOT_RUN
     if flags:
-        verdict = "suspect" if suspect(flags) else "as expected"
+        verdict = SUSPECT if suspect(flags) else EXPECTED
     if len(flags) > 1:
-        earlier, later = evidence(flags) if verdict == "suspect" else (flags[0], flags[-1])
+        earlier, later = evidence(flags) if verdict == SUSPECT else (flags[0], flags[-1])
         moved, low, high, _ = (100 * value for value in paired(later, earlier))
         difference = f"{moved:+.1f} [{low:+.1f}, {high:+.1f}]"
     return {
@@ -76,25 +68,26 @@ def row(expected, flags, suspect):
     }
 
 
-def outcomes_of(evaluation, key):
-    """An evaluation's outcomes, bool [n], and the test images that they are of, int [n]; none for None."""
-    if evaluation is None:
-        return np.zeros(0, dtype=bool), np.zeros(0, dtype=int)
-    return evaluation[key], evaluation["settings"].get("index", range(evaluation[key].size))
-
-
 def evaluation_rows(record):
     """The rows that compare the record's evaluations, on the test images that two of them share.
 
     Of fewer than FEWEST without a verdict: a paired test of a few images finds next to nothing.
     """
-    pgd, aa = outcomes_of(record["pgd"], "robust"), outcomes_of(record["autoattack"], "robust")
-    white_box, margin = outcomes_of(record["autoattack"], "fab-t"), outcomes_of(record["margin"], "robust")
-    square, expected = outcomes_of(record["checks"], "square"), "the gradient-free attack is no stronger"
+    pgd, aa = rates.outcomes_of(record["pgd"], "robust"), rates.outcomes_of(record["autoattack"], "robust")
+    white_box, margin = (
+        rates.outcomes_of(record["autoattack"], "fab-t"),
+        rates.outcomes_of(record["margin"], "robust"),
+    )
+    square, expected = (
+        rates.outcomes_of(record["checks"], "square"),
+        "the gradient-free attack is no stronger",
+    )
     rows = {
-        "PGD → AutoAttack": row("AutoAttack leaves no more", on_shared(*pgd, *aa), rises),
-        "white-box parts of AutoAttack → Square alone": row(expected, on_shared(*white_box, *square), falls),
-        "PGD, then multi-targeted → Square alone": row(expected, on_shared(*margin, *square), falls),
+        "PGD → AutoAttack": row("AutoAttack leaves no more", rates.on_shared(*pgd, *aa), rises),
+        "white-box parts of AutoAttack → Square alone": row(
+            expected, rates.on_shared(*white_box, *square), falls
+        ),
+        "PGD, then multi-targeted → Square alone": row(expected, rates.on_shared(*margin, *square), falls),
     }
     for each in rows.values():
         if 0 < each["n"] < FEWEST:
@@ -143,7 +136,7 @@ def transfer_row(pgd, transfers):
 def curve_row(curve, data):
     """The row of robust accuracy against ε. curve: evaluation or None; data: the name of its data set.
 
-    To below chance, a constant classifier's, is asked of a radius that breaks every honest network: the
+    Not above chance, a constant classifier's, is asked of a radius that breaks every honest network: the
     largest of the curve at the ε that is usual for the data.
     """
     chance = bnat.DATASETS[data]["chance"]
@@ -153,7 +146,7 @@ def curve_row(curve, data):
     def suspect(flags):
         return rises(flags) or (far and proportion(flags[-1]).low > chance)
 
-    expected = f"falls with ε, to below chance, {100 * chance:g} %" if far else "falls with ε"
+    expected = f"falls with ε, not to end above chance, {100 * chance:g} %" if far else "falls with ε"
     return row(expected, list(curve["robust"]) if curve else [], suspect)
 
 
@@ -189,7 +182,7 @@ def trust(record, transfers=None):
     robustness that could be false. Suspect is
     - an attack that certainly leaves more than a weaker one before it (the interval lies above 0);
     - a gradient-free attack, or one by way of another network, that certainly leaves less;
-    - a curve that certainly rises with ε, or does not end below chance at four times the usual ε (Wilson
+    - a curve that certainly rises with ε, or at four times the usual ε certainly ends above chance (Wilson
       interval);
     - any survivor of an unbounded attack (the Wilson interval excludes 0 from one survivor on);
     - a gradient that certainly loses to random signs on more than half of the images (Wilson interval).

@@ -78,16 +78,15 @@ def has_bn(arch):
     return bnat.ARCHS.get(arch, "own") is not None
 
 
-def hash_in(name):
-    """The hash that the name of a run ends in."""
-    return name.rpartition("_")[2]
+def digest_of(run):
+    """The hash of all that decides a run's weights."""
+    return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def identity(run):
-    """The name of a run; it ends in the hash of all that decides its weights."""
-    digest = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:10]
+    """The name of a run; it ends in `digest_of` it."""
     arch = re.sub(r"\W+", "-", run["arch"])  # of an import path
-    return f"{run['step']}_{arch}_{run['trainable']}_eps{run['epsilon']:g}_seed{run['seed']}_{digest}"
+    return f"{run['step']}_{arch}_{run['trainable']}_eps{run['epsilon']:g}_seed{run['seed']}_{digest_of(run)}"
 
 
 def experiment(step, **values):
@@ -144,10 +143,15 @@ def parent_of(values, usual):
     return PRETRAINED[values.get("pretrain_trainable", "all")], parent
 
 
+def tuning_images(images):
+    """How many of so many training images, the last, are kept for tuning where a run asks for it."""
+    return images // 10
+
+
 def _training_images(name, value, info, split):
     """How many images to train on, all but the held out unless given. ValueError: too many."""
     most = info["images"] - info["held_out"]
-    images, limit = at_most(name, value or most, most), info["images"] - info["images"] // 10
+    images, limit = at_most(name, value or most, most), info["images"] - tuning_images(info["images"])
     if split == "tuning" and images > limit:
         raise ValueError(f"{name} must be at most {limit} with eval_split tuning, got {images}")
     return images
@@ -243,7 +247,7 @@ def _note(p, defaults, run):
 
 def _asked(p, defaults, info, run):
     """What is to be measured, the profile's numbers in place of None. ValueError: more than the data has."""
-    available = info["test"] if p.eval_split == "test" else info["images"] // 10
+    available = info["test"] if p.eval_split == "test" else tuning_images(info["images"])
     images = {}
     for name in ("eval_images", "margin_images", "aa_images", "check_images", "small_images"):
         value = getattr(p, name)

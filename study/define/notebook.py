@@ -9,7 +9,7 @@ import json
 import re
 import textwrap
 
-from study.define.experiment import OF_THE_PARENT, experiment, hash_in
+from study.define.experiment import OF_THE_PARENT, digest_of, experiment
 from study.define.parameters import Parameters, allowed
 
 NOTEBOOKS = {"pretrain": "01_pretrain", "finetune": "02_bn_finetune", "scratch": "03_bn_scratch"}
@@ -73,7 +73,7 @@ def figure_name(exp):
     part = "" if exp.step == "pretrain" else f"_{run['trainable']}"
     stem = f"{NOTEBOOKS[exp.step].split('_')[0]}_{exp.step}{part}_eps{run['epsilon']:g}"
     if exp.name != usual.name:
-        stem += f"_{hash_in(exp.name)}"
+        stem += f"_{digest_of(exp.run)}"
     if exp.asked != usual.asked:
         stem += f"_{hashlib.sha256(repr(exp.asked).encode()).hexdigest()[:10]}"
     return stem

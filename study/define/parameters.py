@@ -165,10 +165,10 @@ def table():
     return "\n".join(lines) + "\n"
 
 
-def checked(given_parameters):
+def checked(values):
     """Parameters, or a ValueError of one sentence."""
     try:
-        return Parameters(**given_parameters)
+        return Parameters(**values)
     except ValidationError as error:
         first = error.errors()[0]
         name, message, value = first["loc"][0], first["msg"], first["input"]

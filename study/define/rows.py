@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from study.define.normalisations import NORMS
 
+GAMMA_SETTINGS = {"gamma_start": "γ starts", "gamma_decay": "γ decays to"}  # in words
+
 
 @dataclass(frozen=True)
 class Row:

@@ -37,25 +37,29 @@ def input_gradient(model, x, y):
     return torch.cat(gradients)
 
 
-def survivors(model, x, y, eps, steps=20):
-    """Clean accuracy and R, what survives both attacks, on images x with labels y: two bool [n]."""
-    pgd = bnat.evaluate(model, x, y, eps=eps, steps=steps)
-    return pgd["clean"], bnat.multi_targeted(model, x, y, eps=eps, steps=steps, alive=pgd["robust"])
+def survivors(model, x, y, eps, steps=20, dtype=None):
+    """Clean accuracy and R, what survives both attacks, on images x with labels y: two bool [n].
+
+    dtype: of the gradients, see `bnat.evaluate`.
+    """
+    attack = dict(eps=eps, steps=steps, dtype=dtype)
+    pgd = bnat.evaluate(model, x, y, **attack)
+    return pgd["clean"], bnat.multi_targeted(model, x, y, alive=pgd["robust"], **attack)
 
 
-def at_radii(model, x, y, radii, steps=20):
-    """R at several radii in 1/255, and at 0: {"0": bool [n], "0.25": bool [n], ...}."""
-    outcomes = {f"{radius:g}": survivors(model, x, y, radius / 255, steps) for radius in radii}
+def at_radii(model, x, y, radii, steps=20, dtype=None):
+    """R at several radii in 1/255, and at 0: {"0": bool [n], "0.25": bool [n], ...}; dtype: of gradients."""
+    outcomes = {f"{radius:g}": survivors(model, x, y, radius / 255, steps, dtype) for radius in radii}
     clean = next(iter(outcomes.values()))[0]
     return {"0": clean} | {radius: robust for radius, (_, robust) in outcomes.items()}
 
 
 def worst_case(model, x, y, *, eps):
-    """Which images an affine classifier keeps whatever is done within eps, in [0, 1]: bool [N], on the CPU.
+    """Which images an affine classifier keeps whatever is done within eps, in [0, 1]: {"robust": bool [N]}.
 
-    No attack leaves fewer. Its logits are W x + b, so that each pixel lowers the margin to another class by
-    |w_y − w_other| times the way that it has within eps and [0, 1], and all do at once. In float64; W from
-    the logits' gradients. x: uint8 or float in [0, 1], [N, C, H, W].
+    On the CPU. No attack leaves fewer. Its logits are W x + b, so that each pixel lowers the margin to
+    another class by |w_y − w_other| times the way that it has within eps and [0, 1], and all do at once. In
+    float64; W from the logits' gradients. x: uint8 or float in [0, 1], [N, C, H, W].
     """
     model, x, y = copy.deepcopy(model).cpu().double(), bnat.to_float(x).cpu().double(), y.cpu()
     weight = torch.autograd.functional.jacobian(model, torch.zeros_like(x[:1])).flatten(2)[0]
@@ -68,7 +72,7 @@ def worst_case(model, x, y, *, eps):
         left = logits[mine][:, [label]] - logits[mine] - lost
         left[:, label] = torch.inf
         kept[mine] = (left > 0).all(1)
-    return kept
+    return dict(robust=kept)
 
 
 @torch.no_grad()
@@ -81,8 +85,9 @@ def autoattack(model, x, y, *, eps, components=AUTOATTACK, batch_size=bnat.EVAL_
     (FEWEST_CLASSES) is left out.
     """
     target, remaining = bnat.fold_bn(model), {}
-    bnat.pgd(target, x[:0].float(), y[:0], eps=eps, step_size=0, steps=0)  # refuses an eps not in pixel units
-    attack = AutoAttack(target, eps=eps, norm="Linf", version="standard", device=y.device, seed=0)
+    attack = AutoAttack(
+        target, eps=bnat.checked_eps(eps), norm="Linf", version="standard", device=y.device, seed=0
+    )
     attack.verbose = False
     with bnat.eval_mode(target):
         alive = bnat.evaluate(target, x, y, eps=0, batch_size=batch_size)["clean"]

@@ -43,7 +43,7 @@ def useful(clean, moved, y):
     before, after = correlations(clean, y), correlations(moved, y)
     best = before.abs().argmax(1, keepdim=True)
     sign = before.gather(1, best).sign()
-    return tuple((sign * found.gather(1, best)).squeeze(1) for found in (before, after))
+    return tuple((sign * told.gather(1, best)).squeeze(1) for told in (before, after))
 
 
 @torch.no_grad()
@@ -51,8 +51,8 @@ def usefulness(model, x, y, *, eps):
     """`useful` of each BN channel's feature, see `bn_features`: {"clean": [channels], "adversarial": ...}."""
     x = bnat.to_float(x)
     clean, moved = (moments(model, images)[0] for images in (x, adversarial(model, x, y, eps=eps)))
-    found = zip(("clean", "adversarial"), useful(clean, moved, y.to(clean.device)), strict=True)
-    return {name: values.float().cpu() for name, values in found}
+    before, after = useful(clean, moved, y.to(clean.device))
+    return dict(clean=before.float().cpu(), adversarial=after.float().cpu())
 
 
 @torch.no_grad()

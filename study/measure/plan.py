@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import bnat_utils as bnat
-from study.define.experiment import has_bn
+from study.define.experiment import has_bn, tuning_images
 from study.measure import attacks, channels, masking, norms, perturbations
 
 EVALUATION = 2  # raise it when a change to the code changes what an evaluation says
@@ -21,7 +21,9 @@ CURVE = (0, 0.125, 0.25, 0.5, 0.75, 1, 1.5, 2, 4)  # radii, in the ε of the eva
 PICTURED = 2  # images whose perturbation is shown
 SMALL = (1 / 32, 1 / 16, 1 / 8, 1 / 4)  # those that break fragile features in part
 OF_C7 = (1 / 16, 1 / 8)  # of these, those that the claim looks at: 0.5/255 and 1/255 where ε is 8/255
+IN_FLOAT32 = 200  # random images on which these are attacked by gradients in float32, too
 BY_EPOCH = 1 / 8  # and that which is looked at after each epoch
+EPOCH_STEPS = 10  # of PGD after each epoch, on the held-out images
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def attack_of(settings):
 def epsilon_of(settings):
     """The ε, in 1/255, that an evaluation belongs to, by its settings: that of the run that asked for it."""
     if "radii" in settings:
-        return settings["radii"][0] / SMALL[0]
+        return settings["radii"][0] / (OF_C7 if settings.get("kind") == "small_float32" else SMALL)[0]
     if "epsilons" in settings:
         return settings["epsilons"][CURVE.index(1)]
     return settings["epsilon"]
@@ -122,6 +124,13 @@ def small(exp):
     return dict(radii=radii, steps=exp.asked.steps, images=n, index=random_images(exp, n))
 
 
+def small_float32(exp):
+    """Of some of the images: bfloat16 rounds an image by no less than a small radius moves it."""
+    n = min(small(exp)["images"], IN_FLOAT32)
+    radii = [exp.asked.epsilon * factor for factor in OF_C7]
+    return dict(radii=radii, steps=exp.asked.steps, images=n, index=random_images(exp, n))
+
+
 def readouts(exp):
     """With the checks, and wherever the small radii are measured, beside which 07 shows LIGS."""
     wanted = exp.asked.check_images or small(exp)["images"]
@@ -146,6 +155,15 @@ def statistics(exp):
 
 
 # --------------------------------------------------------------------------- a network to its numbers
+def at_epsilon(function):
+    """A measurement that wants to know of its settings ε alone."""
+
+    def measured(model, x, y, settings, beside):
+        return function(model, x, y, eps=radius(settings))
+
+    return measured
+
+
 def measure_pgd(model, x, y, settings, beside):
     steps, restarts = settings["steps"], settings["restarts"]
     attack = dict(eps=radius(settings), steps=steps, restarts=restarts, progress=f"PGD-{steps}")
@@ -181,29 +199,11 @@ def measure_autoattack(model, x, y, settings, beside):
     return left | dict(robust=list(left.values())[-1])
 
 
-def measure_checks(model, x, y, settings, beside):
-    return masking.check_attacks(model, x, y, eps=radius(settings))
-
-
-def measure_features(model, x, y, settings, beside):
-    return channels.bn_features(model, x, y, eps=radius(settings))
-
-
-def measure_usefulness(model, x, y, settings, beside):
-    return channels.usefulness(model, x, y, eps=radius(settings))
-
-
-def measure_perturbations(model, x, y, settings, beside):
-    return perturbations.perturbations(model, x, y, eps=radius(settings))
-
-
-def measure_worst_case(model, x, y, settings, beside):
-    return dict(robust=attacks.worst_case(model, x, y, eps=radius(settings)))
-
-
 def measure_small(model, x, y, settings, beside):
+    dtype = torch.float32 if settings["kind"] == "small_float32" else None
+
     def attack(images, labels):
-        return attacks.at_radii(model, images, labels, settings["radii"], settings["steps"])
+        return attacks.at_radii(model, images, labels, settings["radii"], settings["steps"], dtype)
 
     return beside.in_parts(attack, x, y, part=500, name="small radii")
 
@@ -217,10 +217,6 @@ def measure_gap(model, x, y, settings, beside):
     return norms.gap(model, x, y, eps=radius(settings), **augmented)
 
 
-def measure_condensation(model, x, y, settings, beside):
-    return norms.condensation(model, x, y, eps=radius(settings))
-
-
 def measure_statistics(model, x, y, settings, beside):
     return norms.by_source(model, beside.training, x, y, eps=radius(settings))
 
@@ -230,18 +226,19 @@ MEASUREMENTS = {
     for each in (  # in the order in which they are made
         Measurement("pgd", "eval_images", pgd, measure_pgd),
         Measurement("margin", "margin_images", margin, measure_margin),
-        Measurement("worst_case", "margin_images", worst_case, measure_worst_case),
+        Measurement("worst_case", "margin_images", worst_case, at_epsilon(attacks.worst_case)),
         Measurement("curve", "eval_images", curve, measure_curve),
         Measurement("autoattack", "aa_images", autoattack, measure_autoattack),
         Measurement("small", "small_images", small, measure_small),
+        Measurement("small_float32", "small_images", small_float32, measure_small),
         Measurement("norms", "eval_images", readouts, measure_readouts),
-        Measurement("features", "check_images", features, measure_features),
-        Measurement("usefulness", "check_images", features, measure_usefulness),
-        Measurement("perturbations", "check_images", pictured, measure_perturbations),
+        Measurement("features", "check_images", features, at_epsilon(channels.bn_features)),
+        Measurement("usefulness", "check_images", features, at_epsilon(channels.usefulness)),
+        Measurement("perturbations", "check_images", pictured, at_epsilon(perturbations.perturbations)),
         Measurement("gap", "check_images", gap, measure_gap),
-        Measurement("condensation", "check_images", condensation, measure_condensation),
+        Measurement("condensation", "check_images", condensation, at_epsilon(norms.condensation)),
         Measurement("statistics", "check_images", statistics, measure_statistics),
-        Measurement("checks", "check_images", checks, measure_checks),  # the longest last
+        Measurement("checks", "check_images", checks, at_epsilon(masking.check_attacks)),  # the longest last
     )
 }
 FOR_A_CHOICE = ("pgd", "margin")  # all that is measured on images kept for tuning
@@ -274,9 +271,9 @@ def evaluations(exp):
 
 def images_of(data, settings):
     """The images and labels that an evaluation is made on."""
-    if settings.get("split") == "tuning":  # the last tenth of the training images
+    if settings.get("split") == "tuning":  # the last of the training images
         both = [torch.cat(pair) for pair in zip(data["train"], data["held_out"], strict=True)]
-        first = len(both[1]) - len(both[1]) // 10
+        first = len(both[1]) - tuning_images(len(both[1]))
         return [t[first : first + settings["images"]] for t in both]
     if "index" in settings:
         return [t[settings["index"]] for t in data["test"]]

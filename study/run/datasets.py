@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 import bnat_utils as bnat
 from study.define.brought import is_folder, splits
+from study.run.memory import is_lack_of_memory
 
 CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 
@@ -40,7 +41,9 @@ def _images(split, size, title, n=None):
         try:
             picture = pil_to_tensor(split.loader(path))
         except Exception as error:  # whatever a file that is no image makes PIL raise
-            why = str(error).split("\n")[0]
+            if is_lack_of_memory(error):
+                raise
+            why = (str(error) or repr(error)).split("\n")[0]
             raise ValueError(f"data_dir must hold images that can be read, got '{path}': {why}") from None
         picture = resize(picture, [size], antialias=True)
         images[number] = center_crop(picture, [size, size])

@@ -24,11 +24,16 @@ def processor():
     return platform.processor() or platform.machine()
 
 
+def _on_cpu(threads):
+    """What stands for the device where there is no GPU."""
+    return f"CPU, {threads} thread(s)"
+
+
 def here(compiled=False):
     """This machine, with all that can change a run's rounding."""
     cuda, threads = bnat.DEVICE.type == "cuda", torch.get_num_threads()
     return dict(
-        device=torch.cuda.get_device_name() if cuda else f"CPU, {threads} thread(s)",
+        device=torch.cuda.get_device_name() if cuda else _on_cpu(threads),
         cpu=processor(),
         instructions=torch.backends.cpu.get_cpu_capability(),
         threads=threads,
@@ -67,6 +72,6 @@ def described(machine):
     """A machine in a few words; of an older file without the processor's name."""
     if "cpu" not in machine:
         return machine["device"]
-    where = machine["cpu"] if machine["device"].startswith("CPU") else machine["device"]
+    where = machine["cpu"] if machine["device"] == _on_cpu(machine["threads"]) else machine["device"]
     said = f"{where}, {machine['threads']} thread(s)"
     return f"{said}, compiled" if machine["compiled"] else said

@@ -95,7 +95,7 @@ def _own(path, data, normalize, options, trains):
     except Exception as error:  # whatever somebody's network raises
         if is_lack_of_memory(error):
             raise
-        why = str(error).split("\n")[0]
+        why = (str(error) or repr(error)).split("\n")[0]
         raise ValueError(f"arch must take images of {data}{use}, got {path!r}: {why}") from error
     for use, logits in made.items():
         shape = tuple(logits.shape) if torch.is_tensor(logits) else None

@@ -178,7 +178,10 @@ def write_anew(path, content):
 
 
 def encode(value):
-    """A measured tensor for JSON: bool as bits in hex; labels as counts; int8 in hex; float to 4 digits."""
+    """A measured tensor for JSON: bool as bits in hex; labels as counts; int8 in hex; float to 4 digits.
+
+    TypeError: of another type.
+    """
     array = value.numpy()
     if array.dtype == np.int64:
         return np.bincount(array, minlength=10).tolist()
@@ -186,7 +189,9 @@ def encode(value):
         return np.char.mod("%.4g", array).astype(float).tolist()
     if array.dtype == bool:
         return np.packbits(array).tobytes().hex()
-    return dict(shape=array.shape, int8=array.tobytes().hex())
+    if array.dtype == np.int8:
+        return dict(shape=array.shape, int8=array.tobytes().hex())
+    raise TypeError(f"a measurement must be bool, int64, int8 or float32, got {array.dtype}")
 
 
 def decode(evaluation):

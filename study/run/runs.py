@@ -44,16 +44,16 @@ def settings_of(run, model):
     )  # fmt: skip
 
 
-def forecast(exp, model, images, labels):
-    """Minutes that the training takes on this machine, at most: by a few updates of a copy."""
+def forecast(exp, model, images, labels, epochs):
+    """Minutes that so many epochs take on this machine, at most: by a few updates of a copy."""
     run, few = exp.run, 3 * exp.run["batch_size"]
-    if len(labels) * run["epochs"] < 100 * few:
+    if len(labels) * epochs < 100 * few:
         return 0
     with torch.random.fork_rng():
         trial = copy.deepcopy(model)
         settings = settings_of(run, trial) | dict(epochs=2)
-        epochs = list(bnat.train(trial, images[:few], labels[:few], **settings))
-    return epochs[1]["seconds"] / few * len(labels) * run["epochs"] / 60
+        _, second = bnat.train(trial, images[:few], labels[:few], **settings)
+    return second["seconds"] / few * len(labels) * epochs / 60
 
 
 def announce(exp, minutes):
@@ -100,11 +100,11 @@ def epochs_of(exp, model, images, labels, state):
 def on_held_out(exp, model, held_out):
     """Accuracies on the held-out images after an epoch: {name: share}."""
     with fits("BNAT_EVAL_BATCH", bnat.EVAL_BATCH):
-        measured = bnat.evaluate(model, *held_out, eps=exp.held_out_epsilon / 255, steps=10)
+        measured = bnat.evaluate(model, *held_out, eps=exp.held_out_epsilon / 255, steps=plan.EPOCH_STEPS)
     rates = {f"held_out_{key}": measured[key].float().mean().item() for key in ("clean", "robust")}
     if exp.run["step"] == "pretrain" and not exp.run["epsilon"]:  # how fragile, at which clean accuracy (C7)
         radius = exp.held_out_epsilon * plan.BY_EPOCH / 255
-        small = bnat.evaluate(model, *held_out, eps=radius, steps=10)
+        small = bnat.evaluate(model, *held_out, eps=radius, steps=plan.EPOCH_STEPS)
         rates["held_out_small"] = small["robust"].float().mean().item()
     return rates
 
@@ -127,9 +127,11 @@ def train(exp, data):
     run, path = exp.run, checkpoint(exp)
     saved = read(path, records.parse_checkpoint)
     model, by_order = blank(exp), False
-    if exp.parent and not saved:
+    if exp.parent:  # for a checkpoint, too: what is kept in the end is the difference to it
         with lock(exp.parent):
-            parent = trained(exp.parent) or train(exp.parent, data)[0]
+            parent = trained(exp.parent)
+            if parent is None:
+                parent = train(exp.parent, data)[0]
         model.load_state_dict(parent.state_dict())
     elif exp.weights:
         by_order = load_foreign(model, exp.weights)
@@ -142,7 +144,7 @@ def train(exp, data):
         if exp.note:
             say(f"{exp.name}: {exp.note}")
         with fits("batch_size", run["batch_size"]):
-            minutes = forecast(exp, model, images, labels)
+            minutes = forecast(exp, model, images, labels, run["epochs"] - len(history))
         announce(exp, minutes)
     state = dict(epoch=len(history), model=saved["model"], optimizer=saved["optimizer"]) if history else None
     ran_on = machines.seen(saved["machine"])

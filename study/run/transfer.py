@@ -52,7 +52,7 @@ def transfer(targets, source, images):
             flags[key] = record["evaluations"][name]["robust"]
     missing = {key: record for key, record in known_of.items() if record and key not in flags}
     network_of = {key: trained(targets[key]) for key in missing}
-    attacked = trained(source) if any(network_of.values()) else None
+    attacked = trained(source) if any(model is not None for model in network_of.values()) else None
     if attacked is None or digest(attacked) != known["weights"]:
         return flags
     try:

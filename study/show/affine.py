@@ -5,7 +5,6 @@ other normalisations in standard training (other_norms.py), the measures (measur
 """
 
 import numpy as np
-import pandas as pd
 
 from study.decide import rates
 from study.decide.statistics import mean_sd
@@ -13,6 +12,7 @@ from study.define.rows import label
 from study.show.bn_tables import flat
 from study.show.norm_tables import excess, never_above_zero
 from study.show.other_norms import held_out_images
+from study.show.tables import by_row
 
 RATES_TRIED = 3  # learning rates that the held-out images decide on
 
@@ -27,9 +27,8 @@ def held_out_rates(points_of):
                 "clean %": mean_sd([100 * end["held_out_clean"] for end in ends]),
                 "PGD-10 %": mean_sd([100 * end["held_out_robust"] for end in ends]),
             }
-    table = table or {"not yet run": {}}
     every = {(key, lr): seeds for key, points in points_of.items() for lr, seeds in points.items()}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis(held_out_images(every))
+    return by_row(table, held_out_images(every))
 
 
 def said_of_rates(points_of):
@@ -55,6 +54,28 @@ def said_of_affine(affine, reference):
     return f"{text} One seed each, and not all from one network: no answer yet."
 
 
+def said_of_signal(before, after):
+    """What AT makes of the signal in the networks that it starts from, {seed: record} each, in words."""
+    measures = {"median |γ|": [], "dead channels (%)": [], "cosine at the head": []}
+    for seed in sorted(before.keys() & after.keys()):
+        both = [before[seed], after[seed]]
+        if all(record["norms"] and record["condensation"] for record in both):
+            for name, values in zip(measures, zip(*map(signal, both), strict=True), strict=True):
+                measures[name].append(values)
+    each = [
+        f"{name} {' → '.join(mean_sd(values, 2) for values in zip(*pairs, strict=True))}"
+        for name, pairs in measures.items()
+        if pairs
+    ]
+    return f"From standard training to BN-only AT, mean ± sd (seeds): {'; '.join(each)}." if each else ""
+
+
+def signal(record):
+    """Median |γ|, dead channels in percent, and the mean cosine of two images at the head, of a network."""
+    cosine = record["condensation"]["clean"][-1]
+    return float(np.median(np.abs(flat(record, "gamma")))), 100 * never_above_zero(record)[0], float(cosine)
+
+
 def signal_table(rows):
     """What is left of the signal, a line a network of {key: {seed: record}} that was looked into."""
     table = {}
@@ -62,13 +83,12 @@ def signal_table(rows):
         for seed, record in seeds.items():
             if not (record["gap"] and record["norms"] and record["condensation"]):
                 continue
-            dead, _ = never_above_zero(record)
+            gamma, dead, cosine = signal(record)
             off_by = excess(record["gap"], "deviation", "adversarial")
             table[f"{label(key)}, seed {seed}"] = {
-                "median |γ|": f"{np.median(np.abs(flat(record, 'gamma'))):.2f}",
+                "median |γ|": f"{gamma:.2f}",
                 "|σ of BN / σ of the batch − 1| beyond its noise, largest of a layer": f"{off_by.max():.3f}",
-                "dead before a ReLU (%)": f"{100 * dead:.1f}",
-                "cosine of two images at the head": f"{record['condensation']['clean'][-1]:.2f}",
+                "dead before a ReLU (%)": f"{dead:.1f}",
+                "cosine of two images at the head": f"{cosine:.2f}",
             }
-    table = table or {"not yet run": {}}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("network")
+    return by_row(table, "network")

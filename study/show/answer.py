@@ -107,7 +107,7 @@ def difference(rows, exp, decided, measure):
 
 def in_both_groups(rows, measure):
     """What random features reach; where some took off and some did not, both apart."""
-    started, stayed = apart(rows)
+    started, stayed = rates.split(rows["random"])
     if not (started and stayed):
         return f"**{rates.text(rows['random'], measure)}**"
     return (
@@ -151,15 +151,9 @@ def gap_of(rows, minuend, subtrahend, measure):
     return rates.points(rates.differences(rows[minuend], rows[subtrahend], measure))
 
 
-def apart(rows):
-    """The trainings of random features that took off, and those that did not: two {seed: record}."""
-    started = {seed: record for seed, record in rows["random"].items() if rates.took_off(record)}
-    return started, {seed: record for seed, record in rows["random"].items() if seed not in started}
-
-
 def random(rows, decided, measure):
     """How far random features are from L, all and those that took off, and whether C5 holds."""
-    started, stayed = apart(rows)
+    started, stayed = rates.split(rows["random"])
     text = f"**Random features less L**: {gap_of(rows, 'random', 'linear', measure)}"
     if started and stayed:
         gap = rates.differences(started, rows["linear"], measure)
@@ -183,7 +177,7 @@ def ahead(rows, decided, measure):
 
 def by_take_off(rows, gap):
     """The differences where random features took off, and where not, in words; "" where all did, or none."""
-    started, stayed = ([gap[seed] for seed in part if seed in gap] for part in apart(rows))
+    started, stayed = ([gap[seed] for seed in part if seed in gap] for part in rates.split(rows["random"]))
     if not (started and stayed):
         return ""
     return f" ({span(started)} where random features took off, {span(stayed)} where not)"
@@ -200,7 +194,7 @@ def take_off(rows, exp, measure):
     """How many trainings of random features left the plateau, and what those that did reach."""
     if not rows["random"]:
         return "Whether BN-only AT of random features takes off: not yet run."
-    started, stayed = apart(rows)
+    started, stayed = rates.split(rows["random"])
     rate, low, high, n = share(len(started), len(rows["random"]))
     constant, bound = rates.plateau(exp.run["data"])
     text = (
@@ -218,7 +212,7 @@ def two_stages(rows, measure):
     """What random features reach that get clean training of BN first, as trained features had theirs."""
     if not rows["two_stages"]:
         return "Random features with the same two stages, clean and then adversarial: not yet run."
-    without = rates.differences(apart(rows)[0], rows["two_stages"], measure)
+    without = rates.differences(rates.split(rows["random"])[0], rows["two_stages"], measure)
     return (
         "With the same two stages, clean training and then AT, of BN alone, random features reach "
         f"**{rates.text(rows['two_stages'], measure)}**; trained − these "

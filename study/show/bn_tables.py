@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 import bnat_utils as bnat
 from study.decide.statistics import t_interval
 from study.define.rows import label
+from study.show.tables import by_row
 
 OFF = 0.01  # |γ| below which a channel counts as switched off (Frankle et al. 2021)
 BELOW = f"|γ| < {OFF:g}"
@@ -85,7 +86,7 @@ def gamma_beta_table(pairs):
         }
     counts = sorted({flat(record, "gamma").size for record, _ in pairs.values()})
     title = f"model, {' or '.join(map(str, counts))} channels"
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis(title)
+    return by_row(table, title)
 
 
 def switched_off(record):
@@ -141,7 +142,7 @@ def feature_table(networks):
                 row[name] = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
         if useful := record["usefulness"]:
             row["mislead under attack (%)"] = f"{100 * np.mean(useful['adversarial'] < 0):.1f}"
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("median [quartiles] over channels")
+    return by_row(table, "median [quartiles] over channels")
 
 
 def comparable(parent, record):
@@ -198,7 +199,7 @@ def suppression(parent, record):
                 "channels": change.size,
             }
     title = "Spearman ρ with log₂ |γ after / γ before|"
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis(title)
+    return by_row(table, title)
 
 
 def of_fragility(parent, record):

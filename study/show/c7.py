@@ -1,18 +1,20 @@
 """What 07 says of claim C7, BN against other normalisations, part by part: in tables and sentences.
 
 Decided here: which words a sign over seeds gets, how survival among the images classified correctly stands
-beside R. Not here: the verdict (decide/claims.py), the networks' own numbers (other_norms.py).
+beside R. Not here: the verdict (decide/claims.py), the networks' own numbers (other_norms.py), BN less the
+others at every radius (small_radii.py).
 """
 
 import dataclasses
 
 import numpy as np
-import pandas as pd
 
 from study.decide import rates, verdicts
 from study.decide.claims import STUDY_BN
+from study.decide.statistics import t_interval
 from study.define.rows import short
 from study.show import other_norms
+from study.show.tables import by_row
 
 
 def survival(part, rows, both=False):
@@ -31,10 +33,11 @@ def survival(part, rows, both=False):
 
 def parts(claim, rows):
     """Each difference of C7, a row each; rows: {key: {seed: record}} that it was judged on."""
-    surviving = [survival(part, rows) for part in claim.parts]
-    p_of, p_of_survival = verdicts.after_holm(claim.parts), verdicts.after_holm(surviving)
+    own = [survival(part, rows) for part in claim.parts]
+    shared = [survival(part, rows, both=True) for part in claim.parts]
+    p_of, p_of_own, p_of_shared = (verdicts.after_holm(parts) for parts in (claim.parts, own, shared))
     table = {}
-    for part, survived in zip(claim.parts, surviving, strict=True):
+    for part, of_own, of_shared in zip(claim.parts, own, shared, strict=True):
         pair = [rows.get(key, {}) for key in part.rows]
         error = rates.error_over_images(*pair, part.values, part.measure)
         table[part.text] = {
@@ -42,10 +45,12 @@ def parts(claim, rows):
             "seed by seed": ", ".join(f"{points:+.1f}" for points in part.values.values()) or "–",
             "p, after Holm": p_text(p_of.get(part.text)),
             "standard error over images": "–" if error is None else f"{error:.1f}",
-            "of those right, points [95 %] (seeds)": rates.points(survived.values),
-            "of those right: p, after Holm": p_text(p_of_survival.get(part.text)),
+            "of those right, points [95 %] (seeds)": rates.points(of_own.values),
+            "of those right: p, after Holm": p_text(p_of_own.get(part.text)),
+            "of those that both have right, points [95 %] (seeds)": rates.points(of_shared.values),
+            "of those that both have right: p, after Holm": p_text(p_of_shared.get(part.text)),
         }
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("difference")
+    return by_row(table, "difference")
 
 
 def p_text(p):
@@ -70,9 +75,9 @@ def said_of_norms(claim, rows):
         return f"{text} {len(single)} of the {len(ran)} have one seed, of which nothing is certain."
     each, both = ([survival(part, rows, both) for part in claim.parts] for both in (False, True))
     return (
-        f"{text} {on_every_seed(claim.parts)} Among the images that each network has right BN is certainly "
-        f"{sides(verdicts.certain(each))}; among those that both have right, "
-        f"{sides(verdicts.certain(both))}."
+        f"{text} {on_every_seed(claim.parts)} By the same tests of survival, corrected within their eight "
+        f"alone: among the images that each network has right BN is {sides(verdicts.certain(each))}; among "
+        f"those that both have right, {sides(verdicts.certain(both))}."
     )
 
 
@@ -93,6 +98,12 @@ def on_every_seed(of_c7):
     """Than which normalisations BN is less robust on every seed, and than which more, in a sentence."""
     signs = {part.text: {np.sign(points) for points in part.values.values()} for part in of_c7}
     return f"On every seed BN is {sides([part for part in of_c7 if len(signs[part.text]) == 1])}."
+
+
+def _certain(points):
+    """Whether the 95 % t-interval of {seed: points}, not corrected, is on one side of 0."""
+    _, low, high = t_interval(points.values())
+    return low > 0 or high < 0
 
 
 def said_of_bn_rates(claim, usual, rows):
@@ -118,23 +129,31 @@ def said_of_bn_rates(claim, usual, rows):
     )
     if usual.verdict != claim.verdict:
         text += "; so the verdict hangs on BN's learning rate"
+        if not any(_certain(points) for points in moved.values()):
+            text += (
+                ", though R at the two rates differs certainly at neither radius: over so few seeds the "
+                "spread moves the verdict, too"
+            )
     return f"{text}. {on_every_seed(usual.parts)}"
 
 
 # ------------------------------------------------------------------------------------------ what it comes to
 def summary(claim, usual, rows):
-    """BN less each other normalisation at the largest radius of C7, in points, by four measures.
+    """BN less each other normalisation at the largest radius of C7, in points, by five measures.
 
     A list of (the other's key, {title: {seed: points}}), of those that ran; as in `said_of_bn_rates`.
     """
-    largest, met = claim.parts[-1].measure, other_norms.meetings(rows)
+    largest = claim.parts[-1].measure
+    by_accuracy, by_loss = other_norms.meetings(rows), other_norms.meetings(rows, "train_loss")
     pairs = [pair for pair in zip(claim.parts, usual.parts, strict=True) if pair[0].measure == largest]
     measured = []
     for part, at_usual in pairs:
         if part.values:
             by = {f"R at {largest[1]}/255": part.values, "R, BN at the study's rate": at_usual.values}
             by["of those right"] = survival(part, rows).values
-            by["PGD-10 at ε/8 near one clean accuracy"] = other_norms.ahead(met.get(part.rows[1], {}))
+            other = part.rows[1]
+            by["PGD-10 at ε/8 near one clean accuracy"] = other_norms.ahead(by_accuracy.get(other, {}))
+            by["PGD-10 at ε/8 near one training loss"] = other_norms.ahead(by_loss.get(other, {}))
             measured.append((part.rows[1], by))
     return measured
 
@@ -144,8 +163,7 @@ def summary_table(measured):
     table = {
         short(key): {title: rates.points(values) for title, values in by.items()} for key, by in measured
     }
-    table = table or {"not yet run": {}}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("BN less it, points [95 %] (seeds)")
+    return by_row(table, "BN less it, points [95 %] (seeds)")
 
 
 def said_in_all(measured):
@@ -158,5 +176,5 @@ def said_in_all(measured):
         (by_each if max(means) < 0 else by_some).append(short(key))
     if not by_each + by_some:
         return ""
-    text = f"By each of these on average BN is less robust than {', '.join(by_each) or 'none of them'}"
+    text = f"By each of these, on average, BN is less robust than {', '.join(by_each) or 'none of them'}"
     return f"{text}; not by each than {', '.join(by_some)}." if by_some else f"{text}."

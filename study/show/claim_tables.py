@@ -5,7 +5,6 @@ which rows a claim is about (decide/claims.py).
 """
 
 import numpy as np
-import pandas as pd
 
 from study.decide.claims import BY_SIGNS
 from study.decide.statistics import sign_flip
@@ -71,7 +70,7 @@ def claims(decided):
         table[c.key] = {"statement": c.statement, "rule": c.rule, "statistic": c.statistic}
         table[c.key] |= {"points [95 %]": points_of(c), "seeds": counted(c.seeds), "verdict": verdict(c)}
         table[c.key] |= {"beside": c.note or "–"}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("claim")
+    return tables.by_row(table, "claim")
 
 
 def save(decided, exp, name):

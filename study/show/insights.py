@@ -11,6 +11,7 @@ from study.decide import rates, take_off
 from study.decide.claims import on_most_images
 from study.decide.statistics import share
 from study.define.rows import LONGER, OVER_RANDOM, colour, label, short
+from study.measure.plan import BY_EPOCH, epsilon_of
 from study.show.other_norms import RIGHT, held_out_images, with_history
 
 TICKS_APART = 1.3  # times the value before, on a log axis
@@ -55,8 +56,11 @@ def take_off_figure(trainings, data):
     for record in several:
         run, losses = record["run"], [epoch["train_loss"] for epoch in record["history"]]
         line = "-" if run["step"] == "scratch" else "--"
+        if not run["weight_decay"]:
+            line = ":"
         shade = RATE_COLOURS.get(run["lr"], "grey")
-        left.plot(range(1, len(losses) + 1), losses, line, color=shade, marker="o", linewidth=0.9)
+        width = 0.9 if len(losses) >= take_off.STUDY_LENGTH else 0.4
+        left.plot(range(1, len(losses) + 1), losses, line, color=shade, marker="o", linewidth=width)
     left.axhline(plateau, color="grey", linestyle=":", linewidth=1)
     at = dict(xy=(0.98, plateau), xycoords=("axes fraction", "data"), ha="right", va="bottom")
     left.annotate(f"constant classifier: {plateau:.2f}", fontsize=7, **at)
@@ -82,6 +86,7 @@ def take_off_figure(trainings, data):
     if any(record["run"]["lr"] not in RATE_COLOURS for record in several):
         lines += [plt.Line2D([], [], color="grey", label="another rate")]
     lines += [plt.Line2D([], [], color="black", linestyle="--", label=take_off.TWO_STAGES)]
+    lines += [plt.Line2D([], [], color="black", linestyle=":", label="no decay")]
     made.legend(handles=lines, loc="outside lower center", ncols=5)
     return made
 
@@ -128,7 +133,7 @@ def along(axis_points, xlabel, measures, log=True):
     return figure
 
 
-def stayed(key, points):
+def hollow_marks(key, points):
     """(x, seed) of a row's {x: {seed: record}}: the AT of random features that did not take off."""
     return {
         (x, seed)
@@ -150,18 +155,19 @@ def against_radius(radii, gaps):
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.8))
     for key, step in side_by_side(radii).items():
-        places = {eps: eps + 0.12 * step for eps in [0, *radii[key]]}
-        style = dict(color=colour(key), hollow=stayed(key, radii[key]), places=places)
+        places = {eps: eps + 0.12 * step for eps in radii[key]}
+        style = dict(color=colour(key), hollow=hollow_marks(key, radii[key]), places=places)
         seeds_and_mean(left, radii[key], rates.ROBUST, label=label(key), **style)
         if key in gaps:
-            points_and_mean(right, gaps[key], **style)
+            attacked = {eps: points for eps, points in gaps[key].items() if eps}
+            points_and_mean(right, attacked, **style)
     right.axhline(0, color="grey", linewidth=0.8)
     left.set(ylabel="R (%)", title="robust accuracy", ylim=(0, None))
-    right.set(ylabel="points of R\n(at 0: clean accuracy)", title="trained features less those")
+    right.set(ylabel="points of R", title="how far trained features are ahead")
     values = sorted({eps for points in radii.values() for eps in points})
-    for axis, ticks in ((left, values), (right, [0, *values])):
+    for axis in (left, right):
         axis.set(xlabel="ε of training and attack (1/255)")
-        axis.set_xticks(ticks)
+        axis.set_xticks(values)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
@@ -174,7 +180,7 @@ def capacity(sizes, perceptron):
     figure, axis = plt.subplots(figsize=(4.2, 2.9))
     for key, step in side_by_side(sizes).items():
         places = {size: size * 1.02**step for size in sizes[key]}
-        style = dict(color=colour(key), hollow=stayed(key, sizes[key]), places=places)
+        style = dict(color=colour(key), hollow=hollow_marks(key, sizes[key]), places=places)
         seeds_and_mean(axis, sizes[key], rates.ROBUST, label=label(key), **style)
     reached = list(rates.of_seeds(perceptron, rates.ROBUST).values())
     if reached:
@@ -197,6 +203,10 @@ def fragility(rows):
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.9))
     kept, _ = on_most_images(rows, RIGHT)
+    shown = [
+        record["small"]["settings"] for seeds in kept.values() for record in seeds.values() if record["small"]
+    ]
+    epsilons = sorted({epsilon_of(settings) for settings in shown})
     for number, (key, seeds) in enumerate(rows.items()):
         style, measured = dict(color=f"C{number}"), [r["small"] for r in kept[key].values() if r["small"]]
         if measured:
@@ -213,9 +223,8 @@ def fragility(rows):
             right.plot(clean, small, ".", markersize=4, alpha=0.5, **style)
             right.plot(clean[-1], small[-1], "o", markersize=5, **style)
     left.set(xlabel="attack radius (1/255)", ylabel="R (%)", ylim=(0, 100))
-    right.set(
-        xlabel="clean accuracy (%)", ylabel="PGD-10 at ε/8 (%)", title=f"{held_out_images(rows)}, by epoch"
-    )
+    attack = f"PGD-10 at {BY_EPOCH * epsilons[0]:g}/255 (%)" if epsilons else "PGD-10 at ε/8 (%)"
+    right.set(xlabel="clean accuracy (%)", ylabel=attack, title=f"{held_out_images(rows)}, by epoch")
     right.set_ylim(0)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure

@@ -5,13 +5,13 @@ here: the measures (measure/norms.py), γ and β (bn_tables.py).
 """
 
 import numpy as np
-import pandas as pd
 
 from study.decide import rates
 from study.decide.statistics import mean_sd, paired, percent, proportion, smallest_certain
 from study.define.rows import ARMS, label
 from study.measure.norms import SOURCES
 from study.show.bn_tables import BELOW, flat, off, sizes
+from study.show.tables import by_row
 
 WORTH_MENDING = 0.05  # TID beyond the noise above which a regulariser of the gap is tried
 
@@ -32,7 +32,7 @@ def smoothness_table(rows):
                 "median [quartiles] of all images": f"{middle:.2f} [{low:.2f}, {high:.2f}]",
                 "images a network": "/".join(sorted({f"{ligs.size:,}" for ligs in each})),
             }
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")
+    return by_row(table, "model")
 
 
 def excess(measured, of, images):
@@ -52,7 +52,7 @@ def disagreement_table(networks):
                 worst = 1 + values[1:].argmax()
                 row[f"{of}, largest other"] = f"{values[worst]:+.3f} ({list(record['bn'])[worst]})"
                 row[f"{of}, floor"] = f"{floor.min():.3f} to {floor.max():.3f}"
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("TID − noise floor")
+    return by_row(table, "TID − noise floor")
 
 
 def enters_a_relu(path):
@@ -81,7 +81,7 @@ def collapsed_table(networks):
                 "of these the same for every image (%)": f"{100 * np.mean(high - low < 1e-3):.1f}",
                 f"{BELOW} (%)": f"{off(gamma):.1f}",
             }
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("model")
+    return by_row(table, "model")
 
 
 def gamma_table(tuned):
@@ -94,7 +94,7 @@ def gamma_table(tuned):
             if small:
                 row = table[f"{label(key)}, lr {lr:g}"] = {f"{BELOW} (%), mean ± sd (seeds)": mean_sd(small)}
                 row["took off"] = f"{started.count(True)} of {len(started)}"
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("tuning run")
+    return by_row(table, "tuning run")
 
 
 def said_of_gamma(tuned):
@@ -105,8 +105,8 @@ def said_of_gamma(tuned):
     each = []
     for lr in sorted(set.intersection(*(set(tuned.get(key, {})) for key in ARMS))):
         arms = {key: tuned[key][lr] for key in ARMS}
-        started = [{s for s, record in seeds.items() if rates.took_off(record)} for seeds in arms.values()]
-        both = sorted(set.intersection(*started))
+        started = [rates.split(seeds)[0].keys() for seeds in arms.values()]
+        both = sorted(set.intersection(*map(set, started)))
         if both:
             trained, random = (
                 mean_sd([off(flat(seeds[seed], "gamma")) for seed in both]) for seeds in arms.values()
@@ -132,7 +132,7 @@ def source_table(networks):
                     f"{what} % (n)": percent(proportion(measured[f"{what} {source}"]))
                     for what in ("clean", "R")
                 }
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("statistics of")
+    return by_row(table, "statistics of")
 
 
 def said_of_sources(networks):
@@ -173,7 +173,7 @@ def condensation_table(rows):
                     "head": f"{head:.2f}",
                     "head, under PGD-20": f"{record['condensation']['adversarial'][-1]:.2f}",
                 }
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("mean cosine of two images")
+    return by_row(table, "mean cosine of two images")
 
 
 def said_of_condensation(rows):

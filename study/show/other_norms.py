@@ -13,8 +13,8 @@ import bnat_utils as bnat
 from study.decide import rates
 from study.decide.claims import STUDY_BN, on_most_images
 from study.decide.statistics import mean_sd, percent, proportion, t_interval
-from study.decide.trust import on_shared
 from study.define.rows import NORMALISED, label, short
+from study.show.tables import by_row
 
 STUDY = "batch, the study's rate"  # STUDY_BN beside the networks of C7
 RIGHT = ("small", "0")  # a measure (see rates): right on the clean image, of those on which C7 is measured
@@ -115,7 +115,7 @@ def said_of_ligs(rows):
         key: {seed: record["norms"]["ligs"].mean() for seed, record in seeds.items() if record["norms"]}
         for key, seeds in rows.items()
     }
-    said = []
+    said, signs = [], {}
     for key in ("norm_batch", STUDY_BN):
         each = []
         for other in NORMALISED:
@@ -125,9 +125,16 @@ def said_of_ligs(rows):
                 mean, low, high = t_interval(gaps)
                 interval = f" [{low:+.3f}, {high:+.3f}]" if len(gaps) > 1 else ""
                 each.append(f"{short(other)} {mean:+.3f}{interval} ({len(gaps)})")
+                signs.setdefault(other, []).append(np.sign(low) if low * high > 0 else 0)
         if each:
             said.append(f"- {name_of(key)}: {', '.join(each)}")
-    return "LIGS of BN less theirs [95 %] (seeds):\n\n" + "\n".join(said) if said else ""
+    if not said:
+        return ""
+    alike = [short(other) for other, both in signs.items() if abs(sum(both)) == 2]
+    return (
+        "LIGS of BN less theirs [95 %] (seeds):\n\n" + "\n".join(said) + "\n\nOf one sign at both of BN's "
+        f"rates, without 0 in either interval: {', '.join(alike) or 'none'}."
+    )
 
 
 def seen_by_both(attacked, rows):
@@ -144,7 +151,7 @@ def seen_by_both(attacked, rows):
                 continue
             settings = record["autoattack"]["settings"]
             flags = small[f"{settings['epsilon']:g}"], small["settings"]["index"]
-            shared = on_shared(*flags, record["autoattack"]["robust"], settings["index"])
+            shared = rates.on_shared(*flags, record["autoattack"]["robust"], settings["index"])
             if shared:
                 before, survivors = shared
                 name = f"{name_of(key)}, seed {seed}"
@@ -162,8 +169,7 @@ def under_autoattack(outcomes):
             "R and AutoAttack % (n)": percent(proportion(after)),
             "AutoAttack alone breaks % (n)": percent(proportion(before & ~after)),
         }
-    table = table or {"not yet run": {}}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("[95 % interval over the images]")
+    return by_row(table, "[95 % interval over the images]")
 
 
 def said_of_autoattack(outcomes):
@@ -201,24 +207,26 @@ def with_history(seeds):
     return {seed: epochs for seed, epochs in of_seed.items() if epochs}
 
 
-def nearest(epochs, clean):
-    """The one of several epochs whose held-out clean accuracy is nearest to this."""
-    return min(epochs, key=lambda epoch: abs(epoch["held_out_clean"] - clean))
+def nearest(epochs, value, by):
+    """The one of several epochs that is nearest to a value by a key of theirs, as "held_out_clean"."""
+    return min(epochs, key=lambda epoch: abs(epoch[by] - value))
 
 
-def meetings(rows):
+def meetings(rows, by="held_out_clean"):
     """BN beside each other normalisation, {key: {seed: record}}, near one clean accuracy on the way.
 
     Seed by seed: it is the highest that both reach, and each is looked at after the epoch whose clean
-    accuracy is nearest to it. Returns {key: {seed: (that accuracy, BN's epoch, the other's)}}.
+    accuracy is nearest to it. by: "train_loss" for the lowest training loss that both reach, in its place.
+    Returns {key: {seed: (that accuracy, BN's epoch, the other's)}}.
     """
+    sign = -1 if by == "train_loss" else 1  # the best is the lowest
     batch, met = with_history(rows.get("norm_batch", {})), {}
     for key, seeds in rows.items():
         other = with_history(seeds)
         for seed in sorted(batch.keys() & other.keys()) if key != "norm_batch" else ():
             both = batch[seed], other[seed]
-            common = min(max(epoch["held_out_clean"] for epoch in epochs) for epochs in both)
-            met.setdefault(key, {})[seed] = common, *(nearest(epochs, common) for epochs in both)
+            common = sign * min(max(sign * epoch[by] for epoch in epochs) for epochs in both)
+            met.setdefault(key, {})[seed] = common, *(nearest(epochs, common, by) for epochs in both)
     return met
 
 
@@ -239,8 +247,7 @@ def at_equal_accuracy(rows):
             row[f"{name}: after epoch"] = "/".join(str(epoch["epoch"]) for epoch in epochs)
             row[f"{name}: clean %"] = mean_sd([100 * epoch["held_out_clean"] for epoch in epochs])
             row[f"{name}: PGD-10 % at ε/8"] = mean_sd([100 * epoch["held_out_small"] for epoch in epochs])
-    table = table or {"not yet run": {}}
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis(held_out_images(rows))
+    return by_row(table, held_out_images(rows))
 
 
 def said_of_equal_accuracy(rows):

@@ -17,12 +17,12 @@ def not_run(rows):
     return f"Not yet run: {'; '.join(missing)}." if missing else ""
 
 
-def stayed(rows):
+def said_of_not_started(rows):
     """Which adversarial trainings of rows {key: {seed: record}} did not take off, in a sentence; or ""."""
     named = []
     for key, of_seed in rows.items():
-        trained = {seed: record for seed, record in of_seed.items() if record["run"]["epsilon"]}
-        seeds = [str(seed) for seed, record in trained.items() if not rates.took_off(record)]
+        _, behind = rates.split({s: record for s, record in of_seed.items() if record["run"]["epsilon"]})
+        seeds = [str(seed) for seed in behind]
         if seeds:
             named.append(f"{label(key)} (seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)})")
     return f"Did not take off: {'; '.join(named)}." if named else ""
@@ -56,7 +56,7 @@ def with_other_seeds(record, others):
     }
     if len(same) < 2:
         return ""
-    started = {seed: other for seed, other in same.items() if rates.took_off(other)}
+    started, _ = rates.split(same)
     reached = rates.of_seeds(started, rates.ROBUST).values()
     text = f" Of the {len(same)} runs that differ in the seed alone {len(started)} took off"
     return f"{text} (R {min(reached):.1f} to {max(reached):.1f} %)." if reached else f"{text}."
@@ -64,7 +64,7 @@ def with_other_seeds(record, others):
 
 def among_those_that_started(record, seeds):
     """R of a record of random features beside that of its row's {seed: record} that took off, in words."""
-    started = {seed: other for seed, other in seeds.items() if rates.took_off(other)}
+    started, _ = rates.split(seeds)
     reached = rates.of_seeds(started, rates.ROBUST)
     if record["run"]["seed"] not in reached or len(reached) < 2:
         return ""
@@ -192,7 +192,10 @@ def said_of_gap(gaps):
     lines = []
     for key, points in gaps.items():
         by_radius = {f"{eps:g}/255" if eps else "ε = 0": of_seed for eps, of_seed in points.items()}
-        said = "; ".join(f"{eps}: {rates.points(of_seed)}" for eps, of_seed in by_radius.items())
+        said = "; ".join(
+            f"{eps}: {rates.points(of_seed) if of_seed else 'not measured'}"
+            for eps, of_seed in by_radius.items()
+        )
         lines.append(
             f"- Trained features less {label(key)}, points (seeds), {said}. {where_ahead(by_radius)}"
         )
@@ -204,10 +207,17 @@ def where_ahead(by_radius):
     shown = {eps: of_seed.values() for eps, of_seed in by_radius.items() if of_seed}
     ahead = [eps for eps, points in shown.items() if min(points) > 0]
     certain = [eps for eps, points in shown.items() if t_interval(points)[1] > 0]
-    return (
+    text = (
         f"Ahead on every seed: {', '.join(ahead) or 'at no ε'}; "
         f"the interval above 0: {', '.join(certain) or 'at no ε'}."
     )
+    last = list(by_radius.values())[-1]
+    alone = {eps: next(iter(of_seed)) for eps, of_seed in by_radius.items() if len(of_seed) == 1}
+    shared = [f"{eps} (seed {seed}: {last[seed]:+.1f})" for eps, seed in alone.items() if seed in last]
+    if len(last) > 1 and shared:
+        largest = list(by_radius)[-1]
+        text += f" Of one seed alone, in brackets what that seed has at {largest}: {', '.join(shared)}."
+    return text
 
 
 def said_of_started(points_of, at):

@@ -14,7 +14,7 @@ from study.decide import axes, rates, take_off, trust
 from study.decide.statistics import mean_sd, paired, percent, proportion, share
 from study.define.experiment import BEFORE
 from study.define.parameters import Parameters
-from study.define.rows import label
+from study.define.rows import GAMMA_SETTINGS, label
 from study.measure import plan
 from study.run import machines, records, sweeps
 
@@ -26,10 +26,13 @@ SETTINGS = {  # what decides a run's weights and is no parameter
     "source": "SHA-256 of the file of arch",
 }
 TINTS = {
-    "contradicted": "#f7c9ae", "suspect": "#f7c9ae", "undecided": "#fbe3d3", "confirmed": "#d6e9f6",
-    "as expected": "#d6e9f6", "constant": "#eeeeee", "not yet run": "#eeeeee",
-    "too few images": "#eeeeee", "exploratory": "#eeeeee",
-}  # fmt: skip
+    "contradicted": "#f7c9ae",
+    trust.SUSPECT: "#f7c9ae",
+    "undecided": "#fbe3d3",
+    "confirmed": "#d6e9f6",
+    trust.EXPECTED: "#d6e9f6",
+    "exploratory": "#eeeeee",
+} | dict.fromkeys((trust.CONSTANT, trust.BROKEN, *trust.UNJUDGED), "#eeeeee")
 
 
 def tint(cell):
@@ -51,6 +54,11 @@ def listed(table, exp, name):
     return Markdown(f"{rows}: [figures/{name}.csv](../figures/{name}.csv)")
 
 
+def by_row(table, title):
+    """{row: {column: cell}} as a table; a row that says so where there is none. title: of its rows."""
+    return pd.DataFrame.from_dict(table or {"not yet run": {}}, orient="index").rename_axis(title)
+
+
 def styled(table, name, verdicts=None):
     """A table as a notebook shows it. verdicts: of the rows, where the column `verdict` says more."""
     table = table.rename_axis(index=None, columns=table.index.name)  # in the corner, not in a row of its own
@@ -68,7 +76,7 @@ def settings(exp):
         name: {"value": str(value), "what it is": described[name]}  # whole: not 0.0 for 0.0005
         for name, value in ({"name": exp.name} | exp.run).items()
     }
-    return styled(pd.DataFrame.from_dict(rows, orient="index").rename_axis("setting"), "settings")
+    return styled(by_row(rows, "setting"), "settings")
 
 
 def rate(record, kind, key="robust"):
@@ -79,10 +87,13 @@ def rate(record, kind, key="robust"):
 
 
 ON_ITS_IMAGES = ", AutoAttack's images"  # of an accuracy on the images that AutoAttack saw
-ACCURACIES = ("clean % (n)", "PGD % (n)", "R % (n)", "AutoAttack % (n)")
-
-
-NORMALISATION = {"normalisation": "norm", "γ starts": "gamma_start", "γ decays to": "gamma_decay"}
+ACCURACIES = {
+    "clean % (n)": rates.CLEAN,
+    "PGD % (n)": rates.PGD,
+    "R % (n)": rates.ROBUST,
+    "AutoAttack % (n)": ("autoattack", "robust"),
+}
+NORMALISATION = {"norm": "normalisation"} | GAMMA_SETTINGS
 
 
 def result(networks):
@@ -115,31 +126,22 @@ def results(networks):
             row |= {"epochs": str(run["epochs"]), "lr": f"{run['lr']:g}", "seed": str(run["seed"])}
             row |= {"network": run["arch"], "starts from": run["parent"] or "random weights"}
             row |= {"weight decay": f"{run['weight_decay']:g}"}
-            row |= {name: run.get(key, BEFORE[key]) for name, key in NORMALISATION.items()}
+            row |= {title: run.get(name, BEFORE[name]) for name, title in NORMALISATION.items()}
         if record and record["pgd"]:
             counts, attack = record["pgd"]["adversarial_predictions"], record["pgd"]["settings"]
             row |= {"test ε": f"{attack['epsilon']:g}/255", "PGD": f"{attack['steps']}x{attack['restarts']}"}
             row["top class %"] = f"{100 * max(counts) / sum(counts):.0f}"
             row["classes"] = f"{np.exp(entropy(counts)):.1f}"
             for name, kind in (("PGD", "pgd"), ("R", "margin")):
-                shared = same_images(record, kind)
+                shared = rates.same_images(record, kind)
                 if shared is not None:
                     row[f"{name} %{ON_ITS_IMAGES}"] = f"{100 * shared.mean():.1f}"
         table[label(key)] = row
-    columns = ["network", *NORMALISATION, "starts from", "trained", "train ε", "epochs", "lr", "weight decay"]
-    columns += ["seed", "judged on", "test ε", "PGD", *ACCURACIES]
+    columns = ["network", *NORMALISATION.values(), "starts from", "trained", "train ε", "epochs", "lr"]
+    columns += ["weight decay", "seed", "judged on", "test ε", "PGD", *ACCURACIES]
     columns += [f"PGD %{ON_ITS_IMAGES}", f"R %{ON_ITS_IMAGES}", "top class %", "classes"]
     table = pd.DataFrame.from_dict(table, orient="index", columns=columns, dtype=object)
     return table.fillna("–").rename_axis("model")
-
-
-def same_images(record, kind, flags="robust"):
-    """The outcomes under `kind` on the images that AutoAttack saw: bool [n], None if it saw others."""
-    if not (record["autoattack"] and record[kind]):
-        return None
-    settings, outcomes = record["autoattack"]["settings"], record[kind][flags]
-    seen = np.array(settings.get("index", range(settings["images"])))
-    return outcomes[seen] if seen.max() < outcomes.size else None
 
 
 def head(rows, kind, title):
@@ -169,7 +171,7 @@ def main(rows):
         estimates = [rates.after_autoattack(record) for record in seeds.values()]
         estimates = [100 * estimate.rate for estimate in estimates if estimate]
         row[head(rows, "autoattack", "R and AutoAttack, two-phase")] = mean_sd(estimates)
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("mean ± sd (seeds)")
+    return by_row(table, "mean ± sd (seeds)")
 
 
 def controls(rows, others):
@@ -206,8 +208,8 @@ def pairs(rows):
         for seed in sorted(rows[a].keys() & rows[b].keys()):
             row = table[f"{label(a)} − {label(b)}, seed {seed}"] = {}
             for name, kind in kinds.items():
-                first, second = (trust.outcomes_of(rows[key][seed][kind], "robust") for key in (a, b))
-                both = trust.on_shared(*first, *second) or (None, None)
+                first, second = (rates.outcomes_of(rows[key][seed][kind], "robust") for key in (a, b))
+                both = rates.on_shared(*first, *second) or (None, None)
                 row |= {f"{name}: {column}": value for column, value in compared(*both).items()}
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("pair")
 
@@ -248,7 +250,7 @@ def axis(points_of, title, measures=axes.TEST):
             table[f"{label(key)}, {title} {value:g}"] = row | {"images": images}
     if not table:
         table["not yet run"] = dict.fromkeys([*measures, "images"], "–")
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("% mean ± sd (seeds)")
+    return by_row(table, "% mean ± sd (seeds)")
 
 
 def taken_off(trainings):
@@ -262,24 +264,18 @@ def taken_off(trainings):
     if not rows:
         rows["not yet run"] = {"took off": "–", "of": "–", "% [95 %]": "–"}
     title = f"trainings of {take_off.STUDY_LENGTH} epochs or more"
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(title)
+    return by_row(rows, title)
 
 
 # ------------------------------------------------------------------------------------------------ sweeps
 def accuracies(jobs, profile):
     """What has come of jobs, in their order, as text: percent, 95 % interval, (n); a dash: not asked for."""
-    columns = {
-        "clean % (n)": rates.CLEAN,
-        "PGD % (n)": rates.PGD,
-        "R % (n)": rates.ROBUST,
-        "AutoAttack % (n)": ("autoattack", "robust"),
-    }
     rows = {}
     for job in jobs:
         exp = sweeps.run_of(job, profile)
         wanted = plan.evaluations(exp)
         record = records.load_record(exp) or {"evaluations": {}}
         asked = {e["settings"]["kind"]: e for name, e in record["evaluations"].items() if name in wanted}
-        shown = (asked.get(kind, {}).get(key) for kind, key in columns.values())
+        shown = (asked.get(kind, {}).get(key) for kind, key in ACCURACIES.values())
         rows[job.name] = ["–" if flags is None else percent(proportion(flags)) for flags in shown]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=list(columns)).to_string()
+    return pd.DataFrame.from_dict(rows, orient="index", columns=list(ACCURACIES)).to_string()

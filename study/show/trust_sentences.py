@@ -8,7 +8,6 @@ from study.decide import rates, trust
 from study.decide.statistics import share, smallest_certain
 from study.decide.verdicts import DELTA
 from study.define.rows import label, short
-from study.show.tables import same_images
 from study.show.trust_tables import mostly_run
 
 
@@ -19,7 +18,7 @@ def suspects(tables_of):
     """
     looked_into = [t for t in tables_of.values() if {trust.CONSTANT, trust.BROKEN}.isdisjoint(t.verdict)]
     judged = [table for table in looked_into if mostly_run(table)]
-    suspect = [table for table in judged if "suspect" in set(table.verdict)]
+    suspect = [table for table in judged if trust.SUSPECT in set(table.verdict)]
     counted = "no network was looked into"
     if judged:
         counted = f"{len(suspect)} of the {len(judged)} networks on which most checks were run"
@@ -28,7 +27,7 @@ def suspects(tables_of):
     lines = [
         f"- {label(key)}: {finding(table)}."
         for key, table in tables_of.items()
-        if not {"suspect", trust.CONSTANT}.isdisjoint(table.verdict)
+        if not {trust.SUSPECT, trust.CONSTANT}.isdisjoint(table.verdict)
     ]
     return (
         "Of every seed, suspect in some check, transfer, constant classifiers and networks that PGD breaks "
@@ -42,9 +41,10 @@ def finding(table):
     if trust.CONSTANT in verdicts_of:
         return "a constant classifier, to which the patterns do not apply"
     if trust.BROKEN in verdicts_of:
-        return "PGD leaves less than 1 % of the images, so that no robustness could be false"
-    if "suspect" in verdicts_of:
-        suspect = table[table.verdict == "suspect"]
+        least = f"{100 * trust.LEFT_OF_BROKEN:g} %"
+        return f"PGD leaves less than {least} of the images, so that no robustness could be false"
+    if trust.SUSPECT in verdicts_of:
+        suspect = table[table.verdict == trust.SUSPECT]
         return f"suspect in {'; '.join(f'{check} ({row.difference})' for check, row in suspect.iterrows())}"
     run, of = (~table.verdict.isin(trust.UNJUDGED)).sum(), (table.verdict != trust.TOO_FEW).sum()
     text = f"no sign of gradient masking in the {run} of {of} checks that were run"
@@ -62,7 +62,7 @@ def left_out(checked):
 
 def parts(networks):
     """What FAB and Square took that APGD had left, and AutoAttack from PGD, over all of {key: record}."""
-    attacked = [r for r in networks.values() if same_images(r, "pgd") is not None]
+    attacked = [r for r in networks.values() if rates.same_images(r, "pgd") is not None]
     if not attacked:
         return "AutoAttack: not yet run."
     late = []
@@ -74,7 +74,7 @@ def parts(networks):
     judged = [r for r in attacked if r["run"]["epsilon"] and not trust.constant(r)]
     of_bn, of_others = [], []
     for record in judged:
-        taken = same_images(record, "pgd").mean() - record["autoattack"]["robust"].mean()
+        taken = rates.same_images(record, "pgd").mean() - record["autoattack"]["robust"].mean()
         group = of_bn if record["run"]["trainable"] == "bn" else of_others
         group.append(100 * taken)
     groups = {"BN-only AT networks": of_bn, "others trained adversarially": of_others}
@@ -91,7 +91,7 @@ def parts(networks):
     if with_r:
         lowered = [record for record in with_r if rates.robust_accuracy(record)[1]]
         broken = [record for record in with_r if rates.broken_by_autoattack({0: record})[0]]
-        n = max(same_images(record, "pgd").size for record in with_r)
+        n = max(rates.same_images(record, "pgd").size for record in with_r)
         least = round(n * smallest_certain(n))
         text += (
             f" Of the {len(with_r)} that were trained adversarially and are no constant classifiers "
@@ -131,8 +131,8 @@ def against_square(networks):
     for record in networks.values():
         if not record["checks"] or not record["margin"] or trust.exempt(record):
             continue
-        r = trust.outcomes_of(record["margin"], "robust")
-        both = trust.on_shared(*r, *trust.outcomes_of(record["checks"], "square"))
+        r = rates.outcomes_of(record["margin"], "robust")
+        both = rates.on_shared(*r, *rates.outcomes_of(record["checks"], "square"))
         if both:
             robust, square = both
             broken += int((robust & ~square).sum())

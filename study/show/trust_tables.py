@@ -8,11 +8,11 @@ import pandas as pd
 
 from study.decide import rates
 from study.decide.statistics import mean_sd
-from study.decide.trust import BROKEN, CONSTANT, NOT_RUN, UNJUDGED, trust
+from study.decide.trust import BROKEN, CONSTANT, EXPECTED, NOT_RUN, SUSPECT, UNJUDGED, trust
 from study.define.rows import label
-from study.show.tables import compared, same_images
+from study.show.tables import by_row, compared
 
-MARKS = {"as expected": "✓", "suspect": "✗", CONSTANT: CONSTANT, BROKEN: "·"} | dict.fromkeys(UNJUDGED, "–")
+MARKS = {EXPECTED: "✓", SUSPECT: "✗", CONSTANT: CONSTANT, BROKEN: "·"} | dict.fromkeys(UNJUDGED, "–")
 
 
 def tables_of(networks, transfers=None):
@@ -64,10 +64,10 @@ def _left(record):
 
     A part that needs more classes than the data has did not run, and is no column where no network has it.
     """
-    if not record or same_images(record, "pgd") is None:
+    if not record or rates.same_images(record, "pgd") is None:
         return {}
-    left = {"clean": same_images(record, "pgd", "clean"), "PGD": same_images(record, "pgd")}
-    left["R"] = same_images(record, "margin")
+    left = {"clean": rates.same_images(record, "pgd", "clean"), "PGD": rates.same_images(record, "pgd")}
+    left["R"] = rates.same_images(record, "margin")
     left |= {name: record["autoattack"].get(part) for part, name in PARTS.items()}
     return {name: flags for name, flags in left.items() if flags is not None}
 
@@ -86,7 +86,7 @@ def autoattack(networks):
             for title, part in (("R − APGD-T", "apgd-t"), ("R − AutoAttack", "robust")):
                 both = compared(left.get("R"), record["autoattack"].get(part))
                 row[title] = both["difference (points)"]
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("accuracy (%) after")
+    return by_row(table, "accuracy (%) after")
 
 
 def autoattack_by_row(rows):
@@ -105,7 +105,7 @@ def autoattack_by_row(rows):
             table[name] = pd.DataFrame(each).mean().map("{:.1f}".format).to_dict()
             broken, right = rates.broken_by_autoattack(those)
             table[name]["AutoAttack alone breaks"] = f"{broken} of {right:,}" if right else "–"
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("accuracy (%) after, mean (seeds)")
+    return by_row(table, "accuracy (%) after, mean (seeds)")
 
 
 def against_worst_case(rows):
@@ -126,7 +126,7 @@ def against_worst_case(rows):
             "worst case, mean ± sd (seeds)": mean_sd([100 * kept.mean() for _, kept in both], 2),
             "the worst case alone breaks": f"{broken} of {sum(int(r.sum()) for r, _ in both):,}",
         }
-    return pd.DataFrame.from_dict(table, orient="index").rename_axis("accuracy (%)")
+    return by_row(table, "accuracy (%)")
 
 
 def transferred(right):

@@ -49,7 +49,7 @@ def test_autoattack_of_few_classes_runs_the_parts_that_have_a_target(classes, pa
         reach = 0.02 * (weight[label] - weight[other]).abs().sum(1)
         robust &= ((room > reach) | (label == other)).cpu()
     assert torch.equal(survivors["square"], robust) and 0 < robust.sum() < 40
-    assert torch.equal(attacks.worst_case(model, x, label, eps=0.02), robust)
+    assert torch.equal(attacks.worst_case(model, x, label, eps=0.02)["robust"], robust)
 
 
 def test_the_worst_case_of_a_linear_classifier_ends_where_a_pixel_does(digits):
@@ -66,7 +66,7 @@ def test_the_worst_case_of_a_linear_classifier_ends_where_a_pixel_does(digits):
             logits = model((images + eps * direction).clamp(0, 1))
             right = logits.gather(1, y[:, None])[:, 0] > logits[:, other]
             survived &= (right | (y == other)).cpu()
-    kept = attacks.worst_case(model, x, y, eps=eps)
+    kept = attacks.worst_case(model, x, y, eps=eps)["robust"]
     assert torch.equal(kept, survived) and 0 < kept.sum() < 100
     pgd = bnat.evaluate(model, x, y, eps=eps)
     r = bnat.multi_targeted(model, x, y, eps=eps, alive=pgd["robust"])
@@ -81,3 +81,19 @@ def test_autoattack_is_the_package_s(trained, attacked):
     adv, _ = package.run_standard_evaluation(bnat.to_float(x), y, batch_size=20)
     with torch.no_grad():
         assert torch.equal((trained(adv).argmax(1) == y).cpu(), ours["square"])
+
+
+def test_r_at_a_radius_is_taken_by_gradients_of_the_type_that_is_asked_for(trained, digits, monkeypatch):
+    types, fold = [], bnat.fold_bn
+
+    def watched(model, dtype=torch.float32, *rest, **named):
+        types.append(dtype)
+        return fold(model, dtype, *rest, **named)
+
+    monkeypatch.setattr(bnat, "fold_bn", watched)
+    monkeypatch.setattr(bnat, "fast_dtype", lambda: torch.bfloat16)
+    x, y = (t[:20] for t in digits["test"])
+    rounded = attacks.at_radii(trained, x, y, [8], steps=2)
+    exact = attacks.at_radii(trained, x, y, [8], steps=2, dtype=torch.float32)
+    assert types == [torch.bfloat16] * 2 + [torch.float32] * 2, "PGD and the multi-targeted one, twice"
+    assert torch.equal(rounded["0"], exact["0"]), "decisions are in float32"

@@ -14,11 +14,20 @@ from torch import nn
 
 from study.measure import attacks
 
-LAYOUTS = {
-    "contiguous": lambda x: x,
-    "channels_last": lambda x: x.to(memory_format=torch.channels_last),
-    "strided": lambda x: x.repeat_interleave(2, dim=3)[..., ::2],
-}
+
+def contiguous(x):
+    return x
+
+
+def channels_last(x):
+    return x.to(memory_format=torch.channels_last)
+
+
+def strided(x):
+    return x.repeat_interleave(2, dim=3)[..., ::2]
+
+
+LAYOUTS = {function.__name__: function for function in (contiguous, channels_last, strided)}
 
 
 @settings(max_examples=40, deadline=None)
@@ -202,6 +211,45 @@ def test_a_bn_of_two_convolutions_stays_and_one_behind_a_linear_layer_folds():
     said = r"^2 of 4 BN .* 1\.10 .*: shared \(used more than once.*\); bn \(what enters it is used elsewhere"
     with pytest.warns(UserWarning, match=said):
         assert_folds(Awkward().to(bnat.DEVICE), torch.rand(8, 1, 8, 8, device=bnat.DEVICE), left=2)
+
+
+class ReadElsewhere(nn.Module):
+    """A convolution whose weight is used a second time, without a call of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn, self.fc = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Linear(256, 10)
+
+    def forward(self, x):
+        x = x.expand(-1, 4, -1, -1)
+        return self.fc((self.bn(self.conv(x)) + nn.functional.conv2d(x, self.conv.weight)).flatten(1))
+
+
+def test_a_bn_whose_convolution_is_read_elsewhere_stays():
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match=r"^1 of 1 BN .*: bn \(its tensors, or .* used elsewhere"):
+        assert_folds(ReadElsewhere().to(bnat.DEVICE), torch.rand(8, 1, 8, 8, device=bnat.DEVICE), left=1)
+
+
+def test_a_bn_over_another_axis_than_the_linear_layer_s_stays():
+    torch.manual_seed(0)
+    tokens = nn.Sequential(
+        nn.Flatten(2), nn.Linear(64, 5), nn.BatchNorm1d(4), nn.Flatten(), nn.Linear(20, 10)
+    )
+    with pytest.warns(UserWarning, match=r"^1 of 1 BN .*: 2 \(it normalises other channels"):
+        assert_folds(tokens.to(bnat.DEVICE), torch.rand(8, 4, 8, 8, device=bnat.DEVICE), left=1)
+
+
+def test_a_bn_with_a_hook_before_it_stays():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 10))
+    model[1].register_forward_pre_hook(double_input)
+    with pytest.warns(UserWarning, match=r"^1 of 1 BN .*: 1 \(a hook is on it"):
+        assert_folds(model.to(bnat.DEVICE), torch.rand(8, 1, 8, 8, device=bnat.DEVICE), left=1)
+
+
+def double_input(module, inputs):
+    return (2 * inputs[0],)
 
 
 class ListedTwice(nn.Module):

@@ -149,3 +149,11 @@ def test_cifar10_is_whole_and_has_the_mean_and_sd_of_the_normalisation():
         sd = (shares * (values - mean) ** 2).sum().sqrt()
         assert mean.item() == pytest.approx(DATASETS["cifar10"]["mean"][channel], abs=1e-4)
         assert sd.item() == pytest.approx(DATASETS["cifar10"]["std"][channel], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "bad", [torch.tensor([0, 255]), torch.tensor([True]), torch.tensor([0.5, torch.nan])]
+)
+def test_images_that_are_neither_uint8_nor_in_0_to_1_are_refused(bad):
+    with pytest.raises(ValueError, match="^images must be uint8 or "):
+        bnat.to_float(bad)

@@ -107,6 +107,30 @@ def test_a_killed_run_ends_with_the_numbers_of_an_uncut_one(root, digits):
     assert resumed == runs.train(exp, digits)[1]
 
 
+def test_a_run_goes_on_from_its_checkpoint_where_the_parent_s_weights_are_gone(root, digits, unpruned):
+    exp = experiment("finetune", profile="quick", epochs=1, pretrain_epochs=1)
+    runs.make(exp.parent, digits)
+    weights_of = runs.train(exp, digits)[1]["weights"]
+    shutil.rmtree(exp.parent.out / "records")
+    (exp.out / "checkpoints" / f"{exp.parent.name}.pt").unlink()
+    runs.make(exp.parent, digits)
+    assert runs.make(exp, digits)[1]["weights"] == weights_of
+    assert digest(network(exp.name)) == weights_of
+
+
+def test_what_is_announced_is_the_time_of_the_epochs_that_are_left(root, digits):
+    exp = experiment("pretrain", profile="quick", epsilon=0, epochs=100)
+    model, (images, labels) = runs.blank(exp), digits["train"]
+    few, many = (runs.forecast(exp, model, images, labels, epochs) for epochs in (30, 3000))
+    assert few < many / 10 and runs.forecast(exp, model, images, labels, 1) == 0
+
+
+def test_a_measurement_of_another_type_is_refused():
+    assert records.encode(torch.tensor([[1, -2]], dtype=torch.int8)) == dict(shape=(1, 2), int8="01fe")
+    with pytest.raises(TypeError, match="^a measurement must be bool, int64, int8 or float32, got float64$"):
+        records.encode(torch.zeros(2, dtype=torch.float64))
+
+
 def test_a_record_with_a_flipped_bit_is_set_aside_and_made_again(root, capsys):
     exp, _ = made("pretrain")
     whole = files(folder_of(exp))
@@ -652,7 +676,9 @@ def test_tuning_is_judged_on_the_last_tenth_of_the_training_images(root, digits)
 
 
 def test_every_file_of_the_committed_records_is_whole():
-    for path in sorted((REPOSITORY / "records").glob("*/*.json")):
+    paths = sorted((REPOSITORY / "records").glob("*/*.json"))
+    assert len(paths) > 100
+    for path in paths:
         records.parse_record(path)
 
 

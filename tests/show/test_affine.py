@@ -47,3 +47,9 @@ def test_what_is_left_of_the_signal_is_shown_of_networks_that_were_looked_into()
     assert table.index.tolist() == ["BN-only AT, trained features, seed 10"]
     assert table.iloc[0].tolist() == ["0.75", "8.500", "50.0", "1.00"]
     assert affine.signal_table({}).index.tolist() == ["not yet run"]
+    before = looked_into | dict(norms=dict(highest=np.ones(4)), condensation=dict(clean=np.array([0.5])))
+    assert affine.said_of_signal({10: before, 12: before}, found["finetuned"]) == (
+        "From standard training to BN-only AT, mean ± sd (seeds): median |γ| 0.75 (1) → 0.75 (1); dead "
+        "channels (%) 0.00 (1) → 50.00 (1); cosine at the head 0.50 (1) → 1.00 (1)."
+    )
+    assert affine.said_of_signal({12: before}, found["finetuned"]) == ""

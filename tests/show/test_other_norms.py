@@ -64,8 +64,13 @@ def test_ligs_of_bn_is_said_beside_each_other_at_both_of_its_rates():
     rows["norm_group"] = {10: record(norms=None)}
     assert other_norms.said_of_ligs(rows) == (
         "LIGS of BN less theirs [95 %] (seeds):\n\n- batch: no normalisation -0.200 [-0.200, -0.200] (2)\n"
-        "- batch, the study's rate: no normalisation -0.100 (1)"
+        "- batch, the study's rate: no normalisation -0.100 (1)\n\n"
+        "Of one sign at both of BN's rates, without 0 in either interval: none."
     )
+    said = other_norms.said_of_ligs(rows | {"standard": smooth(0.7, 0.7)})
+    assert said.endswith("without 0 in either interval: none."), "-0.1 and -0.12 of two seeds: too wide"
+    said = other_norms.said_of_ligs(rows | {"standard": smooth(0.7, 0.72)})
+    assert said.endswith("without 0 in either interval: no normalisation.")
     assert other_norms.said_of_ligs({"norm_batch": smooth(0.6)}) == ""
 
 
@@ -116,7 +121,7 @@ def test_the_figure_of_fragility_has_a_mark_a_seed_and_a_dot_an_epoch():
 def test_bn_is_compared_with_each_other_seed_by_seed_near_the_clean_accuracy_that_both_reach():
     def trained(*epochs):
         steps = enumerate(epochs, 1)
-        history = [dict(epoch=e, held_out_clean=c, held_out_small=s) for e, (c, s) in steps]
+        history = [dict(epoch=e, held_out_clean=c, held_out_small=s, train_loss=1 - c) for e, (c, s) in steps]
         return dict(run=dict(data="cifar10"), history=history)
 
     # of before it was measured
@@ -134,6 +139,11 @@ def test_bn_is_compared_with_each_other_seed_by_seed_near_the_clean_accuracy_tha
     assert row["near %"] == "70/90"
     assert row["BN: after epoch"] == "2/3" and row["BN: PGD-10 % at ε/8"].startswith("15.0 ± ")
     assert row["it: after epoch"] == "2/1" and row["it: PGD-10 % at ε/8"].startswith("45.0 ± ")
+    by_loss = other_norms.meetings(rows, "train_loss")  # here 1 less the accuracy, so the same epochs
+    assert other_norms.ahead(by_loss["norm_none"]) == other_norms.ahead(
+        other_norms.meetings(rows)["norm_none"]
+    )
+    assert [round(common, 2) for common, _, _ in by_loss["norm_none"].values()] == [0.3, 0.1]
     said = other_norms.said_of_equal_accuracy(rows)
     assert said.startswith(
         "PGD-10 accuracy at ε/8, BN less it, points [95 %] (seeds): no normalisation -30.0 ["

@@ -238,9 +238,9 @@ def test_the_random_features_that_are_looked_into_took_off():
     said = sentences.said_of_representative(first, found)
     assert f"that of seed 10, but for {RANDOM}, seed 12, the first that took off and was looked into" in said
     assert " (R 17.0 %; 17.0 to 18.0 % in the 2 that did). Rows of different seeds" in said
-    assert select.stayed(found) == {}, "seed 10 stayed, but was not looked into"
+    assert select.stayed_inside(found) == {}, "seed 10 stayed, but was not looked into"
     found["random"][10] |= dict(features=evaluation(0))
-    assert list(select.stayed(found)) == [("random", 10)]
+    assert list(select.stayed_inside(found)) == [("random", 10)]
     found = rows(finetuned=[20], random=[10])
     found["random"][10] |= STAYED
     first = select.representative(found)
@@ -433,7 +433,11 @@ def test_the_gap_is_said_and_drawn_at_each_radius():
     assert said.startswith(
         f"- Trained features less {RANDOM}, points (seeds), ε = 0: +44.0 (1); 4/255: +9.5 ["
     )
-    assert said.endswith("Ahead on every seed: ε = 0, 4/255, 8/255; the interval above 0: 4/255.")
+    assert said.endswith(
+        "Ahead on every seed: ε = 0, 4/255, 8/255; the interval above 0: 4/255. Of one seed alone, in "
+        "brackets what that seed has at 8/255: ε = 0 (seed 10: +10.0)."
+    )
+    assert " 2/255: not measured; 4/255" in sentences.said_of_gap({"random": {2: {}, 4: {10: 10.0}}})
     started = sentences.said_of_started(radii, "{:g}/255")
     assert started == f"Took off: {RANDOM} 2 of 2 at 4/255, 1 of 2 at 8/255."
     assert sentences.said_of_started({"random": {8: radii["random"][8]}}, "{:g}/255") == ""
@@ -444,11 +448,11 @@ def test_the_gap_is_said_and_drawn_at_each_radius():
     for axis in (left, right):  # R of the training that did not take off, and the difference that it makes
         hollow = [line.get_ydata() for line in axis.lines if line.get_markerfacecolor() == "white"]
         assert hollow == [[10]]
-    assert sorted(left.get_xticks()) == [4, 8] and sorted(right.get_xticks()) == [0, 4, 8]
-    assert list(right.lines[0].get_xdata()) == [], "no line to a hollow mark"
+    assert sorted(left.get_xticks()) == sorted(right.get_xticks()) == [4, 8]
+    assert list(right.lines[0].get_ydata()) == [9, 3], "the line is of seed 11: none to a hollow mark"
     radii["random"][8] = seeds(10, 18)
     joined = insights.against_radius(radii, gaps).axes[1].lines[0]
-    assert list(joined.get_xdata().round()) == [0, 4, 8] and list(joined.get_ydata()) == [44, 10, 10]
+    assert list(joined.get_xdata().round()) == [4, 8] and list(joined.get_ydata()) == [9.5, 6.5]
     marks = [line.get_xdata()[0] for line in left.lines if line.get_marker() == "o"]
     at_eight = {place for place in marks if round(place) == 8}
     assert len(at_eight) == 4, "rows do not lie side by side"
@@ -513,8 +517,8 @@ def test_the_controls_that_did_not_take_off_are_named():
     found = dict(finetuned_head=seeds(20), random_head=seeds(10, 18, 10), head={})
     for seed in (10, 12):
         found["random_head"][seed] |= STAYED
-    assert sentences.stayed(found) == f"Did not take off: {label('random_head')} (seeds 10, 12)."
-    assert sentences.stayed(dict(finetuned_head=seeds(20))) == ""
+    assert sentences.said_of_not_started(found) == f"Did not take off: {label('random_head')} (seeds 10, 12)."
+    assert sentences.said_of_not_started(dict(finetuned_head=seeds(20))) == ""
 
 
 def test_a_training_of_random_features_is_told_beside_those_of_other_seeds():
