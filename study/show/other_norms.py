@@ -185,7 +185,7 @@ def said_of_autoattack(outcomes):
     order = "another" if swapped else "the same"
     too_high = "there R is too high, and C7's is not corrected for it" if any(broken) else "no more"
     return (
-        f"Of these images AutoAttack breaks {', '.join(each)} that C7's attacks leave: {too_high}. A "
+        f"Of its images AutoAttack breaks {', '.join(each)} that C7's attacks leave: {too_high}. A "
         f"difference of two of these networks moves by at most {max(lost) - min(lost):.1f} points, and they "
         f"stay in {order} order; the images are few, and of further networks it says nothing."
     )

@@ -107,4 +107,6 @@ def said_of_float32(outcomes):
                 said.append(f"{short(key)} {before:+.1f} → {after:+.1f} ({len(seeds)})")
         if said:
             each.append(f"at {radius}/255 {', '.join(said)}")
-    return f"On these images BN less it, points of R → of both (seeds): {'; '.join(each)}." if each else ""
+    if not each:
+        return ""
+    return f"Attacked in float32, too, BN less it, points of R → of both (seeds): {'; '.join(each)}."

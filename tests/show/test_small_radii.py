@@ -53,8 +53,8 @@ def test_gradients_in_float32_are_taken_with_c7_s_attacks_on_the_images_of_both(
     assert table.index.tolist() == ["batch", "none"]
     assert table.loc["batch"].tolist() == ["75.0 (1)", "50.0 (1)", "1 of 3", "50.0 (1)", "50.0 (1)", "0 of 2"]
     assert small_radii.said_of_float32(outcomes) == (
-        "On these images BN less it, points of R → of both (seeds): at 0.5/255 no normalisation +0.0 → +0.0 "
-        "(1); at 1/255 no normalisation +0.0 → +0.0 (1)."
+        "Attacked in float32, too, BN less it, points of R → of both (seeds): at 0.5/255 no normalisation "
+        "+0.0 → +0.0 (1); at 1/255 no normalisation +0.0 → +0.0 (1)."
     )
     assert small_radii.in_float32({"norm_batch": standard((90, 60, 20))}) == {}
     assert small_radii.said_of_float32({}) == ""
