@@ -55,9 +55,8 @@ def first_study(**parameters):
 def tuning(keys=TUNED_ROWS, lengths=TUNED, **parameters):
     """Accuracy on images kept for tuning alone, against the learning rate, with weight decay and without."""
     info = bnat.DATASETS[parameters.get("data") or PROFILES[parameters["profile"]]["data"]]
-    images = info["images"] - max(
-        tuning_images(info["images"]), info["held_out"]
-    )  # what nothing else is kept for
+    kept = max(tuning_images(info["images"]), info["held_out"])  # for something else
+    images = info["images"] - kept
     parameters |= dict(train_images=images, pretrain_images=images) | lengths
     without = along("lr", RATES, keys, weight_decay=0, **parameters)
     return along("lr", RATES, keys, **parameters) | {(key, NO_DECAY): runs for key, runs in without.items()}

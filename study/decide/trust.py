@@ -74,14 +74,10 @@ def evaluation_rows(record):
     Of fewer than FEWEST without a verdict: a paired test of a few images finds next to nothing.
     """
     pgd, aa = rates.outcomes_of(record["pgd"], "robust"), rates.outcomes_of(record["autoattack"], "robust")
-    white_box, margin = (
-        rates.outcomes_of(record["autoattack"], "fab-t"),
-        rates.outcomes_of(record["margin"], "robust"),
-    )
-    square, expected = (
-        rates.outcomes_of(record["checks"], "square"),
-        "the gradient-free attack is no stronger",
-    )
+    white_box = rates.outcomes_of(record["autoattack"], "fab-t")
+    margin = rates.outcomes_of(record["margin"], "robust")
+    square = rates.outcomes_of(record["checks"], "square")
+    expected = "the gradient-free attack is no stronger"
     rows = {
         "PGD → AutoAttack": row("AutoAttack leaves no more", rates.on_shared(*pgd, *aa), rises),
         "white-box parts of AutoAttack → Square alone": row(

@@ -20,15 +20,15 @@ def over_radii(rows):
     rows: {key: {seed: record}}; "0" is clean accuracy, of the random images on which the small radii are.
     """
     kept, _ = on_most_images(rows, RIGHT)
+    batch = kept.get("norm_batch", {})
+    measured = [record["small"]["settings"]["radii"] for record in batch.values() if record["small"]]
+    radii = ["0", *(f"{radius:g}" for radius in measured[0])] if measured else []
     gaps = {}
     for key in NORMALISED:
-        for seed in kept.get(key, {}) if key != "norm_batch" else ():
-            small = kept[key][seed]["small"]
-            for radius in (0, *small["settings"]["radii"]) if small else ():
-                measure = ("small", f"{radius:g}")
-                points = rates.differences(kept.get("norm_batch", {}), kept[key], measure)
-                if points:
-                    gaps.setdefault(key, {})[measure[1]] = points
+        if key != "norm_batch":
+            by_radius = {at: rates.differences(batch, kept.get(key, {}), ("small", at)) for at in radii}
+            if any(by_radius.values()):
+                gaps[key] = by_radius
     return gaps
 
 
