@@ -4,6 +4,8 @@ Decided here: how a result is put into words, from numbers alone. Not here: the 
 (decide/statistics.py), tables and figures, the answer (answer.py), what 05 says (trust_sentences.py).
 """
 
+import itertools
+
 import numpy as np
 
 from study.decide import axes, rates, take_off, trust
@@ -235,6 +237,29 @@ def said_of_started(points_of, at):
         if len(points) > 1:
             each.append(f"{label(key)} {', '.join(counted)}")
     return f"Took off: {'; '.join(each)}." if each else ""
+
+
+def said_of_order(points_of, at):
+    """Which rows have less R than the same row trained and attacked at a larger value, in a sentence, or "".
+
+    Whoever resists a radius resists all smaller ones, so there the smaller one's training fell short.
+    points_of, at: as in `said_of_started`; of the seeds that both values have, only where all are lower.
+    """
+    lower = []
+    for key, points in points_of.items():
+        for smaller, larger in itertools.pairwise(sorted(points)):
+            gap = rates.differences(points[smaller], points[larger])
+            if gap and max(gap.values()) < 0:
+                lower.append(
+                    f"{label(key)} has less R at {at.format(smaller)} than at {at.format(larger)} "
+                    f"({rates.points(gap)} points)"
+                )
+    if not lower:
+        return ""
+    return (
+        f"{'; '.join(lower)}. A network that resists an ε resists every smaller one: there its training fell "
+        "short, at a learning rate tuned for another ε, and whatever is ahead of it is so by too much."
+    )
 
 
 def said_of_capacity(sizes, perceptron):

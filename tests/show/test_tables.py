@@ -441,6 +441,11 @@ def test_the_gap_is_said_and_drawn_at_each_radius():
     started = sentences.said_of_started(radii, "{:g}/255")
     assert started == f"Took off: {RANDOM} 2 of 2 at 4/255, 1 of 2 at 8/255."
     assert sentences.said_of_started({"random": {8: radii["random"][8]}}, "{:g}/255") == ""
+    short_at_two = {"linear": {2: seeds(15, 15), 4: seeds(16, 17), 8: seeds(16, 12)}}
+    order = sentences.said_of_order(short_at_two, "{:g}/255")
+    assert order.startswith("AT, linear classifier on pixels has less R at 2/255 than at 4/255 (-1.5 [")
+    assert "than at 8/255" not in order, "one seed has as much there"
+    assert sentences.said_of_order(radii, "{:g}/255") == ""
     behind = sentences.where_ahead({"ε = 0": {10: 3.0}, "4/255": {10: 2.0, 11: -0.1}, "8/255": {}})
     assert behind == "Ahead on every seed: ε = 0; the interval above 0: at no ε."
     assert sentences.said_of_gap({}) == "Not yet run at other ε than the study's."
