@@ -18,6 +18,7 @@ TRAINED = (*ARMS, "at", "linear", "perceptron")
 TUNED_ROWS = (*TRAINED, "two_stages", "linear_long", "perceptron_long")
 RATES = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.0125, 0.03, 0.05, 0.1, 0.2, 0.8, 3.2)
 RADII = (2, 4, 8)  # ε in 1/255
+RADIUS_RATES = {"linear": {2: 0.001, 4: 0.003}}  # tuned at that ε; every other rate of `radius` was at 8/255
 CLEAN_OF = {"random": "bn_clean", "two_stages": "bn_clean", "linear": "linear_clean"}  # at ε = 0
 NO_DECAY = "no weight decay"
 TUNED = dict(epochs=5, pretrain_epochs=15)  # the study's lengths, at which the rates were tuned; without AT
@@ -93,8 +94,28 @@ def budget(**parameters):
 
 
 def radius(**parameters):
-    """Accuracy under attacks of the ε (1/255) that the network was trained with."""
-    return along("epsilon", RADII, (*ARMS, "two_stages", "at", "linear"), **parameters)
+    """Accuracy under attacks of the ε (1/255) that the network was trained with.
+
+    A row of RADIUS_RATES is shown at its rate there, if that has run.
+    """
+    axis = along("epsilon", RADII, (*ARMS, "two_stages", "at", "linear"), **parameters)
+    for key, tuned in RADIUS_RATES.items():
+        for eps, lr in tuned.items():
+            points = along("epsilon", (eps,), (key,), **parameters | {"lr": lr}).get(key)
+            if points:
+                axis[key] = dict(sorted((axis.get(key, {}) | points).items()))
+    return axis
+
+
+def radius_tuning(**parameters):
+    """As `tuning`, of the rows of RADIUS_RATES at the ε at which they have rates of their own."""
+    found = {}
+    for key, tuned in RADIUS_RATES.items():
+        for eps in tuned:
+            points = tuning((key,), **parameters | {"epsilon": eps}).get(key)
+            if points:
+                found[key, f"ε = {eps}/255"] = points
+    return found
 
 
 def explored(points_of):

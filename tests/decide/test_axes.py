@@ -67,6 +67,19 @@ def test_tuning_runs_saw_none_of_the_images_that_judge_them():
                 assert all(s.get("split") == "tuning" for s in settings), "judged on test images"
 
 
+def test_the_linear_classifier_has_its_tuned_rate_at_each_radius():
+    """The rate that is best on images kept for tuning is the one of the run that the axis shows."""
+    tuned = axes.radius_tuning(profile="cpu")
+    assert list(tuned) == [("linear", "ε = 2/255"), ("linear", "ε = 4/255")]
+    shown = axes.radius(profile="cpu")["linear"]
+    assert list(shown) == list(axes.RADII), "in order"
+    for eps, points in zip((2, 4), tuned.values(), strict=True):
+        best = max(points, key=lambda lr: points[lr][1]["tuning_margin"]["robust"].mean())
+        assert {lr for lr in points if points[lr][1]["run"]["epsilon"] != eps} == set()
+        assert {record["run"]["lr"] for record in shown[eps].values()} == {best}
+    assert {record["run"]["lr"] for record in shown[8].values()} == {0.0003}
+
+
 def test_the_first_study_is_a_point_of_the_budget_curve():
     found = axes.budget(profile="cpu")
     trained, random = (found[key, "first study"][3] for key in ("finetuned", "random"))
