@@ -239,6 +239,20 @@ def said_of_started(points_of, at):
     return f"Took off: {'; '.join(each)}." if each else ""
 
 
+def said_of_random(points_of, at):
+    """How far random features are ahead of L at each value that both have, in a sentence, or "".
+
+    points_of, at: as in `said_of_started`.
+    """
+    linear = points_of.get("linear", {})
+    each = [
+        f"{at.format(value)} {rates.points(gap)}"
+        for value, seeds in points_of.get("random", {}).items()
+        if (gap := rates.differences(seeds, linear.get(value, {})))
+    ]
+    return f"Random features less L, points of R (seeds): {'; '.join(each)}." if len(each) > 1 else ""
+
+
 def said_of_order(points_of, at):
     """Which rows have less R than the same row trained and attacked at a larger value, in a sentence, or "".
 

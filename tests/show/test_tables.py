@@ -441,6 +441,9 @@ def test_the_gap_is_said_and_drawn_at_each_radius():
     started = sentences.said_of_started(radii, "{:g}/255")
     assert started == f"Took off: {RANDOM} 2 of 2 at 4/255, 1 of 2 at 8/255."
     assert sentences.said_of_started({"random": {8: radii["random"][8]}}, "{:g}/255") == ""
+    less_linear = sentences.said_of_random(radii | {"linear": {4: seeds(32), 8: seeds(16)}}, "{:g}/255")
+    assert less_linear == "Random features less L, points of R (seeds): 4/255 -2.0 (1); 8/255 -6.0 (1)."
+    assert sentences.said_of_random(radii, "{:g}/255") == "", "one value in common"
     short_at_two = {"linear": {2: seeds(15, 15), 4: seeds(16, 17), 8: seeds(16, 12)}}
     order = sentences.said_of_order(short_at_two, "{:g}/255")
     assert order.startswith("AT, linear classifier on pixels has less R at 2/255 than at 4/255 (-1.5 [")
