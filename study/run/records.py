@@ -167,7 +167,7 @@ def parse_record(path):
 def write_json(path, content):
     """Write a dict as JSON with its checksum."""
     content = dict(content, sha256=hashlib.sha256(json.dumps(content).encode()).hexdigest())
-    write(path, json.dumps(content).encode())
+    write(path, json.dumps(content, separators=(",", ":")).encode())
 
 
 def write_anew(path, content):
