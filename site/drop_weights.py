@@ -1,15 +1,17 @@
 """Delete the weights that need no place in the repository: python site/drop_weights.py.
 
-Those of runs that are judged on images kept for tuning alone, and of C7's networks, and those beside them,
-from which no run has started, once all that sweeps.yaml asks of them is measured. Their records stay. For a
-run that starts from them later the weights come from the repository's history, or are trained again.
+Those of runs that are judged on images kept for tuning alone, of C7's networks and those beside them, and of
+runs that one at a rate tuned at its ε replaced; where no run has started from them, and once all that
+sweeps.yaml asks of them is measured. Their records stay. For a run that starts from them later the weights
+come from the repository's history, or are trained again.
 """
 
 import json
 from pathlib import Path
 
+from study.decide.axes import RADIUS_RATES
 from study.define.experiment import experiment
-from study.define.rows import BESIDE_C7, NORMALISED
+from study.define.rows import BESIDE_C7, EVERY, NORMALISED
 from study.measure.plan import evaluations
 from study.run import sweeps
 
@@ -17,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def asked():
-    """{run: file names of all that is asked of it}, of C7's runs from which no other has started."""
+    """{run: file names of all that is asked of it}, of C7's and replaced runs from which no other started."""
     _, jobs = sweeps.load(ROOT / "sweeps.yaml", "cpu")
     runs = [sweeps.run_of(job, "cpu") for job in jobs.values()]
     known = [json.loads(path.read_bytes()) for path in (ROOT / "records").glob("*/run.json")]
@@ -27,7 +29,13 @@ def asked():
         for row in (NORMALISED | BESIDE_C7).values()
         for seed in {exp.run["seed"] for exp in runs}
     }
-    wanted = {name: set() for name in {exp.name for exp in runs} & of_c7 - parents}
+    replaced = {  # by a run at the rate that was tuned at its ε
+        experiment(EVERY[key].step, **EVERY[key].among(dict(seed=seed, epsilon=eps))).name
+        for key, tuned in RADIUS_RATES.items()
+        for eps in tuned
+        for seed in {exp.run["seed"] for exp in runs}
+    }
+    wanted = {name: set() for name in {exp.name for exp in runs} & (of_c7 | replaced) - parents}
     for exp in runs:
         if exp.name in wanted:
             wanted[exp.name].update(f"{name}.json" for name in evaluations(exp))
