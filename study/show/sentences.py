@@ -272,7 +272,7 @@ def said_of_order(points_of, at):
         return ""
     return (
         f"{'; '.join(lower)}. A network that resists an ε resists every smaller one: there its training fell "
-        "short, at a learning rate tuned for another ε, and whatever is ahead of it is so by too much."
+        "short, and whatever is ahead of it is so by too much."
     )
 
 

@@ -75,7 +75,7 @@ def test_the_linear_classifier_has_its_tuned_rate_at_each_radius():
     assert list(shown) == list(axes.RADII), "in order"
     for eps, points in zip((2, 4), tuned.values(), strict=True):
         best = max(points, key=lambda lr: points[lr][1]["tuning_margin"]["robust"].mean())
-        assert {lr for lr in points if points[lr][1]["run"]["epsilon"] != eps} == set()
+        assert {seeds[1]["run"]["epsilon"] for seeds in points.values()} == {eps}
         assert {record["run"]["lr"] for record in shown[eps].values()} == {best}
     assert {record["run"]["lr"] for record in shown[8].values()} == {0.0003}
 
