@@ -109,10 +109,15 @@ def on_held_out(exp, model, held_out):
     return rates
 
 
+def shortest(parameter):
+    """The float32 numbers of a parameter, each in as few digits as give it back: half as many as tolist()."""
+    return [float(str(value)) for value in parameter.detach().cpu().numpy().flatten()]
+
+
 def gammas_and_betas(model):
     """{path: {"gamma": [...], "beta": [...]}} of every normalisation layer that has both."""
     return {
-        path: dict(gamma=m.weight.flatten().tolist(), beta=m.bias.flatten().tolist())
+        path: dict(gamma=shortest(m.weight), beta=shortest(m.bias))
         for path, m in model.named_modules()
         if isinstance(m, bnat.NORM) and m.weight is not None and m.bias is not None
     }
