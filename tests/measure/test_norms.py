@@ -30,7 +30,7 @@ def test_gradients_that_change_within_the_noise_are_told(digits):
     class Rough(nn.Module):
         def forward(self, x):
             wave = torch.sin(1e4 * x.flatten(1)).sum(1, keepdim=True)
-            return torch.cat([wave, -wave, torch.zeros(len(x), 8)], 1)
+            return torch.cat([wave, -wave, x.new_zeros(len(x), 8)], 1)
 
     x, y = (t[:50] for t in digits["test"])
     assert norms.smoothness(Rough(), x, y % 2).abs().mean() < 0.3
@@ -54,7 +54,7 @@ def test_a_shifted_running_mean_is_measured_in_standard_deviations(trained, imag
 def test_batches_scatter_as_much_as_their_size_makes_them(trained, digits):
     """A mean of n independent values is off by sd / √n; of 10 batches the others' mean adds a tenth."""
     model, draw = copy.deepcopy(trained), torch.Generator().manual_seed(0)
-    x = torch.rand(1280, *digits["test"][0].shape[1:], generator=draw)
+    x = torch.rand(1280, *digits["test"][0].shape[1:], generator=draw).to(bnat.DEVICE)
     mean, _ = norms.scatter(model, x)
     pixels = x[0].numel()  # what enters the first layer is a convolution of so many independent pixels
     assert 0.1 < mean[0] * (128 * pixels) ** 0.5 < 3
