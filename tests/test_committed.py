@@ -188,6 +188,21 @@ def test_the_sentences_on_speed_follow_from_the_benchmark_s_tables():
     assert (gradients["robust %, fp32 gradients"] == gradients["robust %, bf16 gradients"]).all()
 
 
+def test_the_sentences_on_the_gpu_follow_from_the_costs():
+    costs = pd.read_csv(REPOSITORY / "figures" / "04_costs.csv")
+    on_gpu, folded = (
+        costs.device.str.startswith("NVIDIA H200"),
+        costs.run.str.contains("_resnet20_(?:all|bn)"),
+    )
+    runs = costs[on_gpu & folded]
+    speed = runs["images/s, training"].str.replace(",", "").astype(int)
+    minutes = runs["minutes"].astype(float)
+    page, readme = (REPOSITORY / part for part in ("benchmarks/README.md", "README.md"))
+    ranges = f"{speed.min():,} to {speed.max():,} images a second, {minutes.min()} to {minutes.max()} minutes"
+    assert ranges in " ".join(page.read_text().split())
+    assert f"(H200, fifteen runs at once) {minutes.median():.0f} minutes a run" in readme.read_text()
+
+
 def test_conda_s_environment_reads_the_requirements():
     environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
     pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))

@@ -171,23 +171,8 @@ def compared(rows, decided, measure):
 
 def ahead(rows, decided, measure):
     """Whether it is the features, and how the difference hangs on which random features took off."""
-    groups = by_take_off(rows, compared(rows, decided, measure))
+    groups = primary.by_take_off(rows["random"], compared(rows, decided, measure))
     return f"**Trained − random**{groups}. {primary.features(rows, decided)}"
-
-
-def by_take_off(rows, gap):
-    """The differences where random features took off, and where not, in words; "" where all did, or none."""
-    started, stayed = ([gap[seed] for seed in part if seed in gap] for part in rates.split(rows["random"]))
-    if not (started and stayed):
-        return ""
-    return f" ({span(started)} where random features took off, {span(stayed)} where not)"
-
-
-def span(values):
-    """The least and the largest of differences in words, or the only one."""
-    if len(values) == 1:
-        return f"{values[0]:+.1f}"
-    return f"{min(values):+.1f} to {max(values):+.1f}"
 
 
 def take_off(rows, exp, measure):

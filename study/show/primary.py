@@ -70,13 +70,30 @@ def said_of_head(rows, part):
     started = [rates.took_off(rows["random_head"][seed]) for seed in part.values]
     if not any(started):
         return f"{text}, where random features never took off, so it says nothing of the features"
-    if not all(started):
-        text += f", where random features took off in {started.count(True)} of {len(started)}"
+    text += by_take_off(rows["random_head"], part.values)
     if len(part.values) == 1:
         return f"{text}: one seed, of which nothing is certain"
     if high < 0:
         return f"{text}, which speaks against it"
     return f"{text}, not certainly above 0" if low <= 0 else text
+
+
+def by_take_off(random, gap):
+    """The differences where random features took off, and where not, in words; "" where all did, or none.
+
+    random: {seed: record} of the random arm; gap: {seed: points}.
+    """
+    started, stayed = ([gap[seed] for seed in part if seed in gap] for part in rates.split(random))
+    if not (started and stayed):
+        return ""
+    return f" ({span(started)} where random features took off, {span(stayed)} where not)"
+
+
+def span(values):
+    """The least and the largest of differences in words, or the only one."""
+    if len(values) == 1:
+        return f"{values[0]:+.1f}"
+    return f"{min(values):+.1f} to {max(values):+.1f}"
 
 
 def by_signs(exp, part):
