@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 from nbconvert.preprocessors import ClearMetadataPreprocessor
 
-from study.decide import claims, select
+from study.decide import axes, claims, select
 from study.define import parameters
 from study.define.experiment import experiment
 from study.define.rows import EVERY
@@ -41,7 +41,7 @@ def readme(text):
             return block[0]
         return block[1] + block[2] + "".join(rows(by_head[header[0]], header))
 
-    said = answer.folded(known, experiment("pretrain"))
+    said = answer.folded(known, experiment("pretrain"), axes.radius(profile="cpu"))
     text = re.sub(
         r"(<!-- answer -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{said}\n{m[2]}", text, flags=re.DOTALL
     )

@@ -5,22 +5,22 @@ Decided here: how the result is put into words, from numbers alone. Not here: th
 other notebooks say (sentences.py).
 """
 
-from study.decide import claims, rates
+from study.decide import axes, claims, rates
 from study.decide.statistics import equivalent, share
 from study.decide.verdicts import DELTA
 from study.define.rows import ARMS, ROWS
 from study.run import datasets
-from study.show import claim_tables, primary
+from study.show import claim_tables, primary, sentences
 
 
-def listed(rows, exp):
-    """The answer: in short, then what it rests on."""
-    return f"{in_short(rows, exp)}\n\nWhat it rests on:\n\n{bullets(rests_on(rows, exp))}"
+def listed(rows, exp, radii=None):
+    """The answer: in short, then what it rests on. radii: of `decide.axes.radius`; None: not said."""
+    return f"{in_short(rows, exp)}\n\nWhat it rests on:\n\n{bullets(rests_on(rows, exp, radii))}"
 
 
-def folded(rows, exp):
-    """The answer in short; what it rests on in a fold."""
-    rest = bullets(rests_on(rows, exp))
+def folded(rows, exp, radii=None):
+    """The answer in short; what it rests on in a fold. radii: as in `listed`."""
+    rest = bullets(rests_on(rows, exp, radii))
     return f"{in_short(rows, exp)}\n\n<details><summary>What it rests on</summary>\n\n{rest}\n\n</details>"
 
 
@@ -72,8 +72,8 @@ def of_the_paper(decided):
     )
 
 
-def rests_on(rows, exp):
-    """What stands behind the answer in short, and what is to be said against it: lines."""
+def rests_on(rows, exp, radii):
+    """What stands behind the answer in short, and what is against it: lines. radii: as in `listed`."""
     measure, name = measured(rows)
     decided = decided_of(rows, exp)
     said = [
@@ -83,6 +83,7 @@ def rests_on(rows, exp):
         random(rows, decided, measure),
         two_stages(rows, measure),
         beside(rows, measure, name),
+        *over_radii(rows, radii or {}),
     ]
     if name != "R":
         said.append(
@@ -225,6 +226,18 @@ def beside(rows, measure, name):
         f"features {clean_random}."
     )
     return f"{text}{with_autoattack(rows)}"
+
+
+def over_radii(rows, radii):
+    """How far trained features are ahead of random ones, and those of L, at each ε: a line, where two ran."""
+    ahead = axes.gaps(radii, rows).get("random", {})
+    each = [f"ε = {eps:g}/255 {rates.points(gap)}" for eps, gap in ahead.items() if eps and gap]
+    if len(each) < 2:
+        return []
+    beside = sentences.said_of_random(radii, "{:g}/255")
+    return [
+        f"**Trained − random, trained and attacked at other ε** (06_features): {'; '.join(each)}. {beside}"
+    ]
 
 
 def with_autoattack(rows):

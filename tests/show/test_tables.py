@@ -124,6 +124,19 @@ def test_r_is_compared_with_autoattack_on_autoattack_s_own_images():
 STAYED = dict(history=[dict(train_loss=2.29)])
 
 
+def test_the_answer_says_the_difference_at_every_epsilon_where_two_have_run():
+    found = rows(finetuned=[20, 22], random=[18, 18], linear=[16, 16])
+    at_8 = {key: {8: found[key]} for key in ("finetuned", "random", "linear")}
+    assert "at other ε" not in answer.listed(found, experiment("pretrain"), at_8)
+    at_2 = rows(finetuned=[50, 52], random=[28, 28], linear=[27, 27])
+    radii = {key: {2: at_2[key], **points} for key, points in at_8.items()}
+    said = answer.listed(found, experiment("pretrain"), radii)
+    assert (
+        "ε = 2/255 +23.0 [+10.3, +35.7] (2); ε = 8/255 +3.0 [-9.7, +15.7] (2). Random features less L" in said
+    )
+    assert "2/255 +1.0 [+1.0, +1.0] (2); 8/255 +2.0 [+2.0, +2.0] (2)." in said
+
+
 def test_the_answer_says_r_of_both_arms_and_their_difference():
     found = rows(finetuned=[20, 22], random=[18, 18], linear=[16, 16], linear_long=[17, 17])
     said = answer.listed(found, experiment("pretrain"))
