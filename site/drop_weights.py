@@ -1,9 +1,9 @@
 """Delete the weights that need no place in the repository: python site/drop_weights.py.
 
-Those of runs that are judged on images kept for tuning alone, of C7's networks and those beside them, and of
-runs that one at a rate tuned at its ε replaced; where no run has started from them, and once all that
-sweeps.yaml asks of them is measured. Their records stay. For a run that starts from them later the weights
-come from the repository's history, or are trained again.
+Those of runs that are judged on images kept for tuning alone, of C7's networks and those beside them, of runs
+that one at a rate tuned at its ε replaced, and of large networks on which no verdict rests; where no run has
+started from them, and once all that sweeps.yaml asks of them is measured. Their records stay. For a run that
+starts from them later the weights come from the repository's history, or are trained again.
 """
 
 import json
@@ -16,26 +16,25 @@ from study.measure.plan import evaluations
 from study.run import sweeps
 
 ROOT = Path(__file__).resolve().parent.parent
+# half a megabyte and more a network, and no verdict rests on it: rows, and what sets them apart
+LARGE = (("at", dict(epsilon=2)), ("at", dict(epsilon=4)), ("perceptron_long", {}))
 
 
 def asked():
-    """{run: file names of all that is asked of it}, of C7's and replaced runs from which no other started."""
+    """{run: file names of all that is asked of it}, of the runs whose weights may go, as said above."""
     _, jobs = sweeps.load(ROOT / "sweeps.yaml", "cpu")
     runs = [sweeps.run_of(job, "cpu") for job in jobs.values()]
     known = [json.loads(path.read_bytes()) for path in (ROOT / "records").glob("*/run.json")]
     parents = {record["run"]["parent"] for record in known}
-    of_c7 = {
-        experiment(row.step, **row.among(dict(seed=seed))).name
-        for row in (NORMALISED | BESIDE_C7).values()
-        for seed in {exp.run["seed"] for exp in runs}
+    seeds = {exp.run["seed"] for exp in runs}
+    of_c7 = [(key, {}) for key in NORMALISED | BESIDE_C7]
+    replaced = [(key, dict(epsilon=eps)) for key, tuned in RADIUS_RATES.items() for eps in tuned]
+    may_go = {
+        experiment(EVERY[key].step, **EVERY[key].among(dict(seed=seed) | other)).name
+        for key, other in (*of_c7, *replaced, *LARGE)
+        for seed in seeds
     }
-    replaced = {  # by a run at the rate that was tuned at its ε
-        experiment(EVERY[key].step, **EVERY[key].among(dict(seed=seed, epsilon=eps))).name
-        for key, tuned in RADIUS_RATES.items()
-        for eps in tuned
-        for seed in {exp.run["seed"] for exp in runs}
-    }
-    wanted = {name: set() for name in {exp.name for exp in runs} & (of_c7 | replaced) - parents}
+    wanted = {name: set() for name in {exp.name for exp in runs} & may_go - parents}
     for exp in runs:
         if exp.name in wanted:
             wanted[exp.name].update(f"{name}.json" for name in evaluations(exp))
