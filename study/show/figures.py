@@ -8,6 +8,7 @@ import io
 
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
 
 import bnat_utils as bnat
 from study.decide import rates, verdicts
@@ -25,13 +26,25 @@ def use_style():
 
 
 def save(figure, exp, name):
-    """Write a figure to out/<profile>/figures/<name>.png and .pdf, the same bytes each time."""
+    """Write a figure to out/<profile>/figures/<name>.png and .pdf, the same bytes each time.
+
+    The PNG has 256 colours, unless the figure shows images.
+    """
     files = {}
     for kind, metadata in (("png", None), ("pdf", {"CreationDate": None})):
         image = io.BytesIO()
         figure.savefig(image, format=kind, metadata=metadata)
         files[f"{name}.{kind}"] = image.getvalue()
+    if not any(axis.images for axis in figure.axes):
+        files[f"{name}.png"] = in_256_colours(files[f"{name}.png"])
     records.keep(exp, files)
+
+
+def in_256_colours(png):
+    """A PNG of lines and text as one with a palette: it looks the same and is a third as large."""
+    image = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").quantize().save(image, "PNG", optimize=True)
+    return image.getvalue()
 
 
 def chance_line(axis, chance):
