@@ -450,6 +450,19 @@ def test_a_network_comes_back_from_its_record_bit_for_bit(root):
     assert digest(network(exp.name)) == record["weights"]
 
 
+def test_every_gamma_and_beta_stands_in_its_record_as_the_float32_that_it_is(root):
+    exp, record = made("scratch", epsilon=16)
+    modules = dict(network(exp.name).named_modules())
+    assert len(record["bn"]) == len([m for m in modules.values() if isinstance(m, bnat.BN)])
+    for path, layer in record["bn"].items():
+        for numbers, parameter in (
+            (layer["gamma"], modules[path].weight),
+            (layer["beta"], modules[path].bias),
+        ):
+            assert torch.equal(torch.tensor(numbers, device=parameter.device), parameter.detach())
+            assert [float(f"{number:.9g}") for number in numbers] == numbers  # no digit beyond float32's
+
+
 def checkpoints(exp):
     """The names of what lies in the folder of checkpoints."""
     return sorted(path.name for path in (exp.out / "checkpoints").iterdir())
