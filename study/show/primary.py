@@ -27,14 +27,17 @@ def is_it_the_features(rows, decided):
         return "That it is the features is not shown (C6, C6s)."
     both = "C6, its size undecided; C6s" if decided["C6"].size == "size undecided" else "C6, C6s"
     head = head_in_both(decided)
-    if len(head.values) > 1:
+    if len(head.values) < 2:
         return (
-            f"By the rule it is *the features* ({both}); with the head trained in both arms, "
-            f"trained − random: {said_of_head(rows, head)} (C6b)."
+            f"Trained weights get further ({both}); whether by the features or by the head, pre-trained in "
+            "one arm and random in the other, is open (C6b)."
         )
+    with_head = f"with the head trained in both arms, trained − random: {said_of_head(rows, head)} (C6b)"
+    if head.interval()[1] > 0:
+        return f"By the rule it is *the features* ({both}); {with_head}."
     return (
         f"Trained weights get further ({both}); whether by the features or by the head, pre-trained in one "
-        "arm and random in the other, is open (C6b)."
+        f"arm and random in the other, stays open: {with_head}."
     )
 
 

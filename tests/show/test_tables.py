@@ -525,6 +525,7 @@ def test_the_answer_says_what_the_head_leaves_open(trained, random, left_open):
     assert c6b.seeds == list(found["random_head"])
     assert said.count(left_open) == (1 if len(trained) == 1 else 2)
     assert ("is open (C6b" in said) == ("is not controlled for" in said) == (len(trained) == 1)
+    assert ("stays open: with the head" in said) == (len(trained) > 1) and "By the rule it is" not in said
     found["random_head"][10] |= STAYED
     said, beside = answer.listed(found, experiment("pretrain")), claims.c6b(found, "cpu").note
     if len(trained) == 1:
